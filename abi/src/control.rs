@@ -204,8 +204,9 @@ messages! {
             ended_ran_ticks: u64,
             ended_service_ticks: u64,
         },
-        /// A tenant, its number, its living VMs, the frames that they may hold together, its quota, and how many VMs were refused because of that.
-        0x439 Tenant { number: u32 | tenant: Tenant, vms: u32, frames: u64, quota: Quota, refused: u64 },
+        /// A tenant, its number, its living VMs, how many were refused because of its quota (2^32 - 1 for as many or more), the frames that they
+        /// may hold together, its quota, and the bytes of the pool that those that are out take.
+        0x439 Tenant { number: u32 | tenant: Tenant, vms: u32 | refused: u32, frames: u64, quota: Quota, pooled: u64 },
         /// A number of 128 bits that each start of the machine draws anew: what a controller remembers of VMs is about those that live when it is the same.
         0x453 Boot { low: u64, high: u64 },
         /// So many bytes of a console were written into the request page. `next` is the position behind them, and `missed` at least how many were lost

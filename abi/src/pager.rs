@@ -19,7 +19,7 @@ pub enum Stays {
     Never,
     /// Nobody is there who could take it, or all windows are taken: another one would not go out either now.
     NoSwap,
-    /// The pool has no room for it.
+    /// The pool has no room for it, or none that its tenant may take.
     Full,
 }
 

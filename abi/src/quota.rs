@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What the living VMs of a tenant may be together: how many, and the frames that they may hold, which are the sum of their limits
 /// ([`crate::claim::Claim::limit`]). So what was allowed at a VM's creation stays so, and no VM that lives ever fails by its tenant's quota.
+/// What those that are out may take of the pool is asked when one goes out: it stays in otherwise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
 pub struct Quota {
@@ -13,6 +14,8 @@ pub struct Quota {
     pub vms: u32,
     /// Frames that they may hold, or [`Quota::ANY_FRAMES`].
     pub frames: u64,
+    /// Bytes of the pool that those that are out may take, or [`Quota::ANY_POOL`]. What lies on the disks does not count.
+    pub pool: u64,
 }
 
 impl Quota {
@@ -20,8 +23,10 @@ impl Quota {
     pub const ANY_VMS: u32 = u32::MAX;
     /// [`Quota::frames`] of a tenant whose VMs may hold as many as they can.
     pub const ANY_FRAMES: u64 = u64::MAX;
+    /// [`Quota::pool`] of a tenant whose VMs may take all of the pool.
+    pub const ANY_POOL: u64 = u64::MAX;
     /// No quota.
-    pub const NONE: Quota = Quota { vms: Quota::ANY_VMS, frames: Quota::ANY_FRAMES };
+    pub const NONE: Quota = Quota { vms: Quota::ANY_VMS, frames: Quota::ANY_FRAMES, pool: Quota::ANY_POOL };
 
     /// The number of VMs, where it is limited.
     #[must_use]
@@ -34,6 +39,12 @@ impl Quota {
     pub fn most_frames(self) -> Option<u64> {
         Some(self.frames).filter(|&frames| frames != Quota::ANY_FRAMES)
     }
+
+    /// The bytes of the pool, where they are limited.
+    #[must_use]
+    pub fn most_pool(self) -> Option<u64> {
+        Some(self.pool).filter(|&bytes| bytes != Quota::ANY_POOL)
+    }
 }
 
 /// What is to be another one of a quota; what is not said stays.
@@ -43,13 +54,19 @@ pub struct Change {
     pub vms: Option<u32>,
     /// Frames, or [`Quota::ANY_FRAMES`].
     pub frames: Option<u64>,
+    /// Bytes of the pool, or [`Quota::ANY_POOL`].
+    pub pool: Option<u64>,
 }
 
 impl Change {
     /// The quota of a tenant that had another one.
     #[must_use]
     pub fn of(self, had: Quota) -> Quota {
-        Quota { vms: self.vms.unwrap_or(had.vms), frames: self.frames.unwrap_or(had.frames) }
+        Quota {
+            vms: self.vms.unwrap_or(had.vms),
+            frames: self.frames.unwrap_or(had.frames),
+            pool: self.pool.unwrap_or(had.pool),
+        }
     }
 }
 
@@ -57,10 +74,15 @@ impl Words for Quota {
     fn put(self, words: &mut [u64; 7], at: &mut usize) {
         self.vms.put(words, at);
         self.frames.put(words, at);
+        self.pool.put(words, at);
     }
 
     fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
-        Ok(Quota { vms: Words::take(kind, words, at)?, frames: Words::take(kind, words, at)? })
+        Ok(Quota {
+            vms: Words::take(kind, words, at)?,
+            frames: Words::take(kind, words, at)?,
+            pool: Words::take(kind, words, at)?,
+        })
     }
 }
 
@@ -83,10 +105,10 @@ impl TenantQuota {
         Tenant::from_raw(self.tenant).filter(|tenant| !tenant.is_unsaid())
     }
 
-    /// What it is.
+    /// What it is: nothing is said of the rest.
     #[must_use]
     pub const fn quota(&self) -> Quota {
-        Quota { vms: self.vms, frames: self.frames }
+        Quota { vms: self.vms, frames: self.frames, ..Quota::NONE }
     }
 }
 
@@ -129,17 +151,20 @@ mod tests {
 
     #[test]
     fn a_limit_is_there_or_not() {
-        assert_eq!((Quota::NONE.most_vms(), Quota::NONE.most_frames()), (None, None));
-        let quota = Quota { vms: 0, frames: 3 };
-        assert_eq!((quota.most_vms(), quota.most_frames()), (Some(0), Some(3)));
+        let none = Quota::NONE;
+        assert_eq!((none.most_vms(), none.most_frames(), none.most_pool()), (None, None, None));
+        let quota = Quota { vms: 0, frames: 3, pool: 0 };
+        assert_eq!((quota.most_vms(), quota.most_frames(), quota.most_pool()), (Some(0), Some(3), Some(0)));
     }
 
     #[test]
     fn what_is_not_said_stays() {
-        let had = Quota { vms: 3, frames: 5 };
+        let had = Quota { vms: 3, frames: 5, pool: 9 };
         assert_eq!(Change::default().of(had), had);
-        assert_eq!(Change { vms: Some(7), frames: None }.of(had), Quota { vms: 7, frames: 5 });
-        assert_eq!(Change { vms: None, frames: Some(Quota::ANY_FRAMES) }.of(had), Quota { vms: 3, ..Quota::NONE });
+        assert_eq!(Change { vms: Some(7), ..Change::default() }.of(had), Quota { vms: 7, ..had });
+        let frames = Quota::ANY_FRAMES;
+        assert_eq!(Change { frames: Some(frames), ..Change::default() }.of(had), Quota { frames, ..had });
+        assert_eq!(Change { pool: Some(0), ..Change::default() }.of(had), Quota { pool: 0, ..had });
     }
 
     #[test]

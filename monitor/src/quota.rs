@@ -7,9 +7,9 @@ use abi::limits::PAGE_SIZE;
 use abi::quota::{Beyond, Change, Quota};
 
 /// What `tenants` takes.
-pub(crate) const TAKES: &str = "[NAME vms=N memory=SIZE]";
+pub(crate) const TAKES: &str = "[NAME vms=N memory=SIZE pool=SIZE]";
 
-/// `vms=N`, `memory=SIZE` or both, each `unlimited` or a number; `None` for anything else.
+/// `vms=N`, `memory=SIZE`, `pool=SIZE` or several, each `unlimited` or a number; `None` for anything else.
 pub(crate) fn change(text: &str) -> Option<Change> {
     let mut change = Change::default();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -20,6 +20,8 @@ pub(crate) fn change(text: &str) -> Option<Change> {
             ("memory", value) => {
                 change.frames = Some(long(value).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))? / PAGE_SIZE);
             }
+            ("pool", "unlimited") => change.pool = Some(Quota::ANY_POOL),
+            ("pool", value) => change.pool = Some(long(value).filter(|&bytes| bytes != Quota::ANY_POOL)?),
             _ => return None,
         }
     }
@@ -55,13 +57,27 @@ mod tests {
 
     #[test]
     fn a_change_is_a_word_or_two() {
-        let had = Quota { vms: 3, frames: 5 };
+        let had = Quota { vms: 3, frames: 5, pool: 9 };
         let of = |text| change(text).map(|change| change.of(had));
-        assert_eq!(of("vms=7"), Some(Quota { vms: 7, frames: 5 }));
-        assert_eq!(of(" memory=64KiB "), Some(Quota { vms: 3, frames: 16 }));
-        assert_eq!(of("vms=0  memory=0"), Some(Quota { vms: 0, frames: 0 }));
-        assert_eq!(of("vms=unlimited memory=unlimited"), Some(Quota::NONE));
-        for wrong in ["", "vms", "vms=", "vms=x", "vms=4294967295", "memory=1", "memory=5000", "disk=1", "vms=1 x"] {
+        assert_eq!(of("vms=7"), Some(Quota { vms: 7, ..had }));
+        assert_eq!(of(" memory=64KiB "), Some(Quota { frames: 16, ..had }));
+        assert_eq!(of("vms=0  memory=0"), Some(Quota { vms: 0, frames: 0, ..had }));
+        assert_eq!(of("pool=1000"), Some(Quota { pool: 1000, ..had }));
+        assert_eq!(of("pool=64KiB vms=1"), Some(Quota { vms: 1, pool: 64 << 10, ..had }));
+        assert_eq!(of("vms=unlimited memory=unlimited pool=unlimited"), Some(Quota::NONE));
+        for wrong in [
+            "",
+            "vms",
+            "vms=",
+            "vms=x",
+            "vms=4294967295",
+            "memory=1",
+            "memory=5000",
+            "disk=1",
+            "vms=1 x",
+            "pool=",
+            "pool=-1",
+        ] {
             assert_eq!(of(wrong), None, "{wrong}");
         }
     }

@@ -144,7 +144,7 @@ impl Display for Report<'_> {
             ControlReply::Ended { number, vm, reason, detail } => {
                 write!(f, "ended number={number} vm={vm} reason={reason} detail={detail:#x}")
             }
-            ControlReply::Tenant { tenant, vms, frames, quota, refused, .. } => {
+            ControlReply::Tenant { tenant, vms, frames, quota, refused, pooled, .. } => {
                 write!(f, "tenant name={tenant} vms={vms} limit_frames={frames} vms_quota=")?;
                 match quota.most_vms() {
                     Some(most) => write!(f, "{most} frames_quota=")?,
@@ -154,7 +154,11 @@ impl Display for Report<'_> {
                     Some(most) => write!(f, "{most}")?,
                     None => f.write_str("unlimited")?,
                 }
-                write!(f, " refused={refused}")
+                write!(f, " refused={refused} pool={pooled} pool_quota=")?;
+                match quota.most_pool() {
+                    Some(most) => write!(f, "{most}"),
+                    None => f.write_str("unlimited"),
+                }
             }
             ControlReply::Log { next, missed, bytes } => write!(f, "log next={next} missed={missed} bytes={bytes}"),
             ControlReply::Console { vm, next, missed, bytes } => {

@@ -152,7 +152,15 @@ impl Core {
         };
         let (vms, frames) = self.has(tenant);
         let number = self.quotas.keys().position(|&raw| raw == tenant.raw()).expect("it is there");
-        ControlReply::Tenant { number: number.try_into().expect("few"), tenant, vms, frames, quota, refused: 2 }
+        ControlReply::Tenant {
+            number: number.try_into().expect("few"),
+            tenant,
+            vms,
+            refused: 2,
+            frames,
+            quota,
+            pooled: 300,
+        }
     }
 
     pub(super) fn answer(&mut self) -> Vec<Message> {

@@ -66,9 +66,9 @@ fn a_body_is_a_command() {
 fn a_body_is_the_whole_quota() {
     let blue = Tenant::new("blue").expect("a name");
     for (body, says) in [
-        (r#"{"vms":3,"memory":"64M"}"#, "tenant set blue --vms 3 --memory 64M --disk unlimited"),
-        (r#"{"memory":"8K"}"#, "tenant set blue --vms unlimited --memory 8K --disk unlimited"),
-        (r#"{"vms":null}"#, "tenant set blue --vms unlimited --memory unlimited --disk unlimited"),
+        (r#"{"vms":3,"memory":"64M"}"#, "tenant set blue --vms 3 --memory 64M --disk unlimited --pool unlimited"),
+        (r#"{"memory":"8K","pool":"4K"}"#, "tenant set blue --vms unlimited --memory 8K --disk unlimited --pool 4K"),
+        (r#"{"vms":null}"#, "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited"),
     ] {
         let (text, change) = new_quota(blue, body.as_bytes()).expect(body);
         assert_eq!(text, says);

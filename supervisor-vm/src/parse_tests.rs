@@ -68,13 +68,16 @@ fn quotas_are_said_by_parts() {
     let create = Command::DiskCreate { name: "docs".into(), blocks: 1, tenant: Some(tenant) };
     assert_eq!(good("disk create docs 4K --tenant blue"), create);
     assert!(parse("disk create docs 4K --tenant Blue").is_err() && parse("disk create docs 4K --tenant").is_err());
-    for (words, vms, frames, disk) in [
-        ("--vms 3", Some(3), None, None),
-        ("--memory 64M --vms 0", Some(0), Some(16_384), None),
-        ("--vms unlimited --memory unlimited --disk unlimited", Some(u32::MAX), Some(u64::MAX), Some(None)),
-        ("--memory 0 --disk 1M", None, Some(0), Some(Some(256))),
+    for (words, vms, frames, disk, pool) in [
+        ("--vms 3", Some(3), None, None, None),
+        ("--memory 64M --vms 0", Some(0), Some(16_384), None, None),
+        ("--vms unlimited --memory unlimited --disk unlimited", Some(u32::MAX), Some(u64::MAX), Some(None), None),
+        ("--memory 0 --disk 1M", None, Some(0), Some(Some(256)), None),
+        ("--pool 64K", None, None, None, Some(65_536)),
+        ("--pool 0 --vms 1 --pool unlimited", Some(1), None, None, Some(u64::MAX)),
     ] {
-        let expected = Command::TenantSet { tenant, change: TenantChange { of_core: Change { vms, frames }, disk } };
+        let expected =
+            Command::TenantSet { tenant, change: TenantChange { of_core: Change { vms, frames, pool }, disk } };
         assert_eq!(good(&format!("tenant set blue {words}")), expected);
     }
     assert_eq!(good("tenant show blue --json"), Command::TenantShow { tenant, json: true });

@@ -123,14 +123,19 @@ fn token_of(mut bytes: &[u8]) -> Option<Made> {
 
 /// The record of a quota.
 pub fn quota_record(tenant: Tenant, quota: Quota) -> Option<Vec<u8>> {
-    let value = [&quota.frames.to_le_bytes()[..], &quota.vms.to_le_bytes()].concat();
+    let mut value = [&quota.frames.to_le_bytes()[..], &quota.vms.to_le_bytes()].concat();
+    if quota.most_pool().is_some() {
+        value.extend(quota.pool.to_le_bytes());
+    }
     Record { kind: Kind::Quota, key: tenant.to_string().as_bytes(), value: Some(&value) }.to_bytes()
 }
 
 fn quota_of(mut bytes: &[u8]) -> Option<Quota> {
     let frames = word(&mut bytes)?;
-    let vms = u32::from_le_bytes(*bytes.as_array()?);
-    Some(Quota { vms, frames })
+    let vms = u32::from_le_bytes(*take(&mut bytes, 4)?.as_array()?);
+    // Records from before there were such quotas end here, and so do those of tenants without one.
+    let pool = if bytes.is_empty() { Quota::ANY_POOL } else { word(&mut bytes)? };
+    bytes.is_empty().then_some(Quota { vms, frames, pool })
 }
 
 /// The record of a VM, or of there being none of this name; `None` where it is too long.
@@ -237,14 +242,18 @@ mod tests {
             (longest.as_str(), vm(&all[..1], &long, Some(VmId::new(7, 9)))),
         ];
         let made = Made { hash: [9; 32], unix_ms: 77, used: 0 };
-        let (blue, quota) = (Tenant::new("blue").expect("a name"), Quota { vms: 3, frames: Quota::ANY_FRAMES });
+        let (blue, quota) = (Tenant::new("blue").expect("a name"), Quota { vms: 3, ..Quota::NONE });
+        let red = (Tenant::new("red").expect("a name"), Quota { pool: 9, ..Quota::NONE });
         let boot = Boot { id: [1, u64::MAX], ended: 64 };
         let mut kept = Vec::from([host_record(&[5; 32]), boot.record(), token_record("ci", Some(&made))]);
-        kept.push(quota_record(blue, quota));
+        kept.extend([quota_record(blue, quota), quota_record(red.0, red.1)]);
         kept.extend(names.iter().map(|(name, named)| vm_record(name, Some(named))));
         let state = State::of(&records(kept)).expect("it makes sense");
         assert_eq!((state.host, state.boot), (Some([5; 32]), boot));
-        assert_eq!((state.tokens, state.quotas), (Vec::from([("ci".to_string(), made)]), Vec::from([(blue, quota)])));
+        assert_eq!(
+            (state.tokens, state.quotas),
+            (Vec::from([("ci".to_string(), made)]), Vec::from([(blue, quota), red]))
+        );
         for (name, wanted) in &names {
             let (_, found) = state.names.iter().find(|(found, _)| found == name).expect(name);
             assert_eq!(found, wanted);
@@ -274,6 +283,7 @@ mod tests {
             (Kind::Token, "a", vec(41)),
             (Kind::Quota, "seven77", vec(12)),
             (Kind::Quota, "a", vec(13)),
+            (Kind::Quota, "a", vec(21)),
             (Kind::Image, "a", vec(56)),
         ] {
             let records = Records::from([((kind, key.as_bytes().to_vec()), value)]);

@@ -1,6 +1,7 @@
 //! What somebody wants a tenant's quota to be.
 
 use crate::wanted::pages;
+use abi::limits::PAGE_SIZE;
 use abi::quota::{Change, Quota};
 
 /// The word for no limit.
@@ -9,7 +10,7 @@ pub const UNLIMITED: &str = "unlimited";
 /// What is to be another one of a quota; what is not said stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantChange {
-    /// What the core has: VMs and frames.
+    /// What the core has: VMs, frames and bytes of the pool.
     pub of_core: Change,
     /// Blocks of virtual disks, `None` inside for any number.
     pub disk: Option<Option<u64>>,
@@ -17,7 +18,7 @@ pub struct TenantChange {
 
 impl TenantChange {
     /// The words for its parts.
-    pub const KEYS: [&'static str; 3] = ["vms", "memory", "disk"];
+    pub const KEYS: [&'static str; 4] = ["vms", "memory", "disk", "pool"];
 
     /// Takes a part, by its word.
     ///
@@ -36,7 +37,9 @@ impl TenantChange {
             ("memory", _) => self.of_core.frames = Some(size()?),
             ("disk", UNLIMITED) => self.disk = Some(None),
             ("disk", _) => self.disk = Some(Some(size()?)),
-            _ => return Err("vms, memory or disk"),
+            ("pool", UNLIMITED) => self.of_core.pool = Some(Quota::ANY_POOL),
+            ("pool", _) => self.of_core.pool = Some(size()?.saturating_mul(PAGE_SIZE)),
+            _ => return Err("vms, memory, disk or pool"),
         }
         Ok(())
     }

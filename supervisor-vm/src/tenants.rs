@@ -27,9 +27,11 @@ pub struct ShownTenant {
     quota_vms: Option<u32>,
     limit_bytes: u64,
     quota_bytes: Option<u64>,
-    refused: u64,
+    refused: u32,
     disk_bytes: u64,
     quota_disk_bytes: Option<u64>,
+    pool_bytes: u64,
+    quota_pool_bytes: Option<u64>,
 }
 
 /// Frames in bytes.
@@ -45,7 +47,7 @@ const fn kib(bytes: u64) -> u64 {
 impl ShownTenant {
     /// What the core says of it, and its number. `None` for another answer.
     fn of(reply: &ControlReply) -> Option<(u32, ShownTenant)> {
-        let &ControlReply::Tenant { number, tenant, vms, frames, quota, refused } = reply else { return None };
+        let &ControlReply::Tenant { number, tenant, vms, refused, frames, quota, pooled } = reply else { return None };
         let shown = ShownTenant {
             name: tenant.to_string(),
             vms,
@@ -55,6 +57,8 @@ impl ShownTenant {
             refused,
             disk_bytes: 0,
             quota_disk_bytes: None,
+            pool_bytes: pooled,
+            quota_pool_bytes: quota.most_pool(),
         };
         Some((number, shown))
     }
@@ -70,6 +74,8 @@ impl ShownTenant {
             refused: 0,
             disk_bytes: 0,
             quota_disk_bytes: None,
+            pool_bytes: 0,
+            quota_pool_bytes: None,
         }
     }
 
@@ -92,10 +98,12 @@ impl ShownTenant {
         let limit = kib(self.limit_bytes);
         let disk = kib(self.disk_bytes);
         let most_disk = self.quota_disk_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
+        let pool = kib(self.pool_bytes);
+        let most_pool = self.quota_pool_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12}"
+            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12} {pool:>12} {most_pool:>12}"
         );
     }
 }
@@ -143,7 +151,7 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
         return as_json(&all);
     }
     let mut text =
-        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB\n".to_string();
+        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB     POOL KiB    QUOTA KiB\n".to_string();
     all.iter().for_each(|tenant| tenant.line(&mut text));
     Ok(text)
 }
@@ -169,7 +177,7 @@ pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, Str
         most.map_or_else(|| ", without a quota".to_string(), |most| format!(" of {most}{unit} at most"))
     };
     Ok(format!(
-        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\n",
+        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\npool     {} KiB{}\n",
         found.name,
         found.vms,
         most(found.quota_vms.map(u64::from), ""),
@@ -177,7 +185,9 @@ pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, Str
         most(found.quota_bytes.map(kib), " KiB"),
         found.refused,
         kib(found.disk_bytes),
-        most(found.quota_disk_bytes.map(kib), " KiB")
+        most(found.quota_disk_bytes.map(kib), " KiB"),
+        kib(found.pool_bytes),
+        most(found.quota_pool_bytes.map(kib), " KiB")
     ))
 }
 
@@ -248,8 +258,16 @@ fn summary(now: &ShownTenant) -> String {
         (has, None) => format!("; its virtual disks have {} KiB", kib(has)),
         (has, Some(most)) => format!("; its virtual disks have {} KiB, of {} KiB at most", kib(has), kib(most)),
     };
+    let pool = match now.quota_pool_bytes {
+        None => String::new(),
+        Some(most) => format!(
+            "; of the pool those that are out take {} KiB, of {} KiB at most",
+            now.pool_bytes.div_ceil(1024),
+            kib(most)
+        ),
+    };
     format!(
-        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}\n",
+        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}{pool}\n",
         kib(*limit_bytes)
     )
 }
@@ -306,7 +324,7 @@ pub async fn figures(node: &Node, page: &mut Page) -> Result<(), String> {
 
 fn put(page: &mut Page, all: &[ShownTenant]) {
     type Value = fn(&ShownTenant) -> Option<u64>;
-    let metrics: [(&str, &str, &str, Value); 7] = [
+    let metrics: [(&str, &str, &str, Value); 9] = [
         ("foraker_tenant_vms", "gauge", "VMs of a tenant that live.", |one| Some(one.vms.into())),
         ("foraker_tenant_quota_vms", "gauge", "VMs that a tenant may have, where it has a quota.", |one| {
             one.quota_vms.map(u64::from)
@@ -328,10 +346,22 @@ fn put(page: &mut Page, all: &[ShownTenant]) {
             |one| one.quota_disk_bytes,
         ),
         (
+            "foraker_tenant_pool_bytes",
+            "gauge",
+            "Bytes of the pool that the VMs of a tenant take which are out.",
+            |one| Some(one.pool_bytes),
+        ),
+        (
+            "foraker_tenant_quota_pool_bytes",
+            "gauge",
+            "Bytes of the pool that they may take at most, where it has a quota.",
+            |one| one.quota_pool_bytes,
+        ),
+        (
             "foraker_tenant_refused_total",
             "counter",
             "VMs that were refused to a tenant because of its quota, since it last had neither VMs nor a quota.",
-            |one| Some(one.refused),
+            |one| Some(one.refused.into()),
         ),
     ];
     for (name, kind, help, value) in metrics {
@@ -356,12 +386,13 @@ mod tests {
     #[test]
     fn what_the_core_says_is_shown() {
         let tenant = Tenant::new("blue").expect("a name");
-        let quota = Quota { vms: 3, ..Quota::NONE };
-        let reply = ControlReply::Tenant { number: 7, tenant, vms: 1, frames: 256, quota, refused: 2 };
-        assert_eq!(ShownTenant::of(&reply), Some((7, blue(1, Some(3), 1024, None))));
+        let quota = Quota { vms: 3, pool: 4096, ..Quota::NONE };
+        let reply = ControlReply::Tenant { number: 7, tenant, vms: 1, refused: 2, frames: 256, quota, pooled: 1280 };
+        let shown = ShownTenant { pool_bytes: 1280, quota_pool_bytes: Some(4096), ..blue(1, Some(3), 1024, None) };
+        assert_eq!(ShownTenant::of(&reply), Some((7, shown)));
         assert_eq!(ShownTenant::of(&ControlReply::Done { status: status::NOT_FOUND, value: 0 }), None);
         let json = as_json(&blue(1, Some(3), 1024, None)).expect("JSON");
-        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null}"#;
+        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null}"#;
         assert_eq!(json.trim_end(), keys);
     }
 

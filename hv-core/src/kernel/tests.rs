@@ -37,6 +37,7 @@ mod state;
 mod swap;
 mod swap_role;
 mod syscalls;
+mod tenants_out;
 mod twins;
 mod vm_memory;
 mod waits;

@@ -15,6 +15,7 @@ use abi::pager::{PagerEvent, Stays};
 use abi::sched::SchedEvent;
 use abi::service::Service;
 use abi::swap::{Bundle, KEPT_OFFSET, Kept, SwapEvent, WINDOW_PAGES, kept};
+use abi::tenant::Tenant;
 use abi::vcpu::VcpuState;
 use abi::vm::VmId;
 use backend::{Backend, Vcpu};
@@ -34,13 +35,16 @@ struct Pressure {
     exchange: bool,
     /// Alarms keep nobody in.
     alarms: bool,
+    /// The VM's tenant has taken of the pool what it may.
+    full: bool,
 }
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// The pager at the endpoint `from` has chosen a VM of its own to go out.
     pub fn let_out(&mut self, from: EndpointId, id: VmId) {
         let Self { vms, cpu, .. } = self;
-        let pressure = Pressure { exchange: cpu.is_exchange(vms, None), alarms: cpu.is_pressed(vms) };
+        let full = vms.by_id(id).map(|vm| vm.tenant).is_some_and(|tenant| !cpu.may_pool(vms, tenant, 1));
+        let pressure = Pressure { exchange: cpu.is_exchange(vms, None), alarms: cpu.is_pressed(vms), full };
         let spare = pressure.exchange;
         let Some(vm) = vms.by_id(id).filter(|vm| vm.pager == from && vm.life.body().is_some()) else { return };
         if vm.life.is_leaving() {
@@ -78,8 +82,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     pub fn stored(&mut self, id: VmId, bundle: &Bundle) -> Result<(), Malformed> {
         let Self { vms, cpu, .. } = self;
         let Some((window, pages)) = cpu.windows.storing(id, bundle.counter) else { return Ok(()) };
-        let Some(vm) = vms.by_id(id) else { return Ok(()) };
+        let Some(tenant) = vms.by_id(id).map(|vm| vm.tenant) else { return Ok(()) };
         cpu.close_window(window, pages);
+        let within = cpu.may_pool(vms, tenant, bundle.bytes);
+        let Some(vm) = vms.by_id(id) else { return Ok(()) };
         vm.life.unshare(Devices::SWAP);
         let swap = cpu.endpoints.first(Service::Swap);
         cpu.bill(swap, vm);
@@ -87,11 +93,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         // Its share of the pool is part of what it may hold.
         let limit = vm.life.memory().map_or(0, |memory| memory.reservation().limit());
         let stays = vm.life.is_ending() || cpu.is_called(vm) || u64::from(bundle.bytes) > u64::from(limit) * PAGE_SIZE;
-        if !good || stays {
+        if !good || stays || !within {
             if good {
                 cpu.tell_forget(id, bundle);
             }
-            cpu.not_stored(vm, Stays::Busy);
+            cpu.not_stored(vm, if good && !stays { Stays::Full } else { Stays::Busy });
             return if good { Ok(()) } else { Err(Malformed::Bundle) };
         }
         self.go_out(id, bundle);
@@ -183,6 +189,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.frames.unreserved() + frames < u64::from(vms.wants(&seed)) || vms.seats().free() + seats == 0
     }
 
+    /// Whether a VM of a tenant may take so many bytes of the pool: within its quota, or in exchange for another one of it, which comes in for that.
+    fn may_pool(&self, vms: &Table<B>, tenant: Tenant, bytes: u32) -> bool {
+        let own = || self.next_is_pooled(vms).is_some_and(|seed| seed.tenant == tenant);
+        vms.tenants().may_pool(tenant, bytes) || own() && self.is_exchange(vms, None)
+    }
+
     /// Whether somebody waits for room for so long that alarms keep nobody in. (The second is who was called first, where the gatekeeper has named the first.)
     fn is_pressed(&self, vms: &Table<B>) -> bool {
         let (now, patience) = (self.board.now(), self.time.milliseconds(PRESSES_MS));
@@ -219,7 +231,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if !pressure.alarms && vm.deadline() < now.saturating_add(self.time.milliseconds(ALARM_MS)) {
             return Err(Stays::Alarm);
         }
-        if now < self.windows.full_until || !pressure.exchange && now < self.windows.crowded_until {
+        if pressure.full || now < self.windows.full_until || !pressure.exchange && now < self.windows.crowded_until {
             return Err(Stays::Full);
         }
         self.windows.free().ok_or(Stays::NoSwap)

@@ -35,8 +35,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 const NONE: ControlReply = ControlReply::Done { status: status::NOT_FOUND, value: 0 };
 
 const fn shown(number: u32, tenant: Tenant, standing: Standing) -> ControlReply {
-    let Standing { vms, frames, quota, refused } = standing;
-    ControlReply::Tenant { number, tenant, vms, frames, quota, refused }
+    let Standing { vms, frames, quota, refused, pooled } = standing;
+    ControlReply::Tenant { number, tenant, vms, refused, frames, quota, pooled }
 }
 
 /// Why a VM is refused to its tenant.

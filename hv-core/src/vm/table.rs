@@ -324,8 +324,10 @@ impl<B: Backend> Table<B> {
         if bundle.is_on_disk() {
             self.on_disk -= 1;
         } else {
+            let tenant = record.tenant();
             self.pooled.0 -= 1;
             self.pooled.1 -= u64::from(bundle.bytes);
+            self.tenants.unpools(tenant, bundle.bytes);
         }
         Some(bundle)
     }
@@ -336,8 +338,10 @@ impl<B: Backend> Table<B> {
         let old = Some(record.bundle).filter(|_| is_pooled(record))?;
         self.pooled_waiting -= usize::from(record.place == place::WAITING);
         record.bundle = Bundle { tier: tier::DISK, place: slot.number(), ..old };
+        let tenant = record.tenant();
         self.pooled.0 -= 1;
         self.pooled.1 -= u64::from(old.bytes);
+        self.tenants.unpools(tenant, old.bytes);
         self.on_disk += 1;
         Some(old)
     }
@@ -392,9 +396,11 @@ impl<B: Backend> Table<B> {
         (record.bundle, record.frames, record.ran_ticks, record.charges) = (bundle, frames, ran_ticks, charges);
         // Whoever held it back has said so of a VM that idled.
         record.held_by = 0;
+        let tenant = record.tenant();
         self.out += 1;
         self.pooled.0 += 1;
         self.pooled.1 += u64::from(bundle.bytes);
+        self.tenants.pools(tenant, bundle.bytes);
         self.drop_context(id.slot)
     }
 

@@ -1,7 +1,7 @@
 //! The tenants that have VMs or a quota: what each has, and what it may have. A VM whose tenant has no name is nobody's, and is not counted.
 //!
-//! What a VM counts for is its limit, which never changes while it lives: so nothing is counted on any path but its creation and its end, and both
-//! find the account by a chain of a hash, however many VMs there are.
+//! What a VM counts for is its limit, which never changes while it lives, and what lies in the pool of it: so nothing is counted on any path but
+//! its creation, its end and its ways out and in, and all find the account by a chain of a hash, however many VMs there are.
 
 use abi::quota::Quota;
 use abi::tenant::Tenant;
@@ -30,11 +30,13 @@ pub struct Standing {
     /// What they may be and hold at most, if no more are to be made.
     pub quota: Quota,
     /// VMs that were refused because of that.
-    pub refused: u64,
+    pub refused: u32,
+    /// Bytes that lie in the pool of those that are out or on their way in.
+    pub pooled: u64,
 }
 
 impl Standing {
-    const EMPTY: Standing = Standing { vms: 0, frames: 0, quota: Quota::NONE, refused: 0 };
+    const EMPTY: Standing = Standing { vms: 0, frames: 0, quota: Quota::NONE, refused: 0, pooled: 0 };
 }
 
 /// An account that is nobody's.
@@ -109,6 +111,26 @@ impl Tenants {
             account.standing.frames = account.standing.frames.saturating_sub(u64::from(frames));
         }
         self.close_if_empty(tenant, number);
+    }
+
+    /// Whether so many bytes more of the pool are within a tenant's quota.
+    pub fn may_pool(&self, tenant: Tenant, bytes: u32) -> bool {
+        let Some((_, Standing { pooled, quota, .. })) = self.get(tenant) else { return true };
+        quota.most_pool().is_none_or(|most| pooled.saturating_add(bytes.into()) <= most)
+    }
+
+    /// So many bytes lie in the pool of a VM of a tenant, which lives, from now on.
+    pub fn pools(&mut self, tenant: Tenant, bytes: u32) {
+        if let Some(account) = self.find(tenant).and_then(|number| self.account(number)) {
+            account.standing.pooled += u64::from(bytes);
+        }
+    }
+
+    /// They lie there no longer. [`Tenants::pools`] was called with them.
+    pub fn unpools(&mut self, tenant: Tenant, bytes: u32) {
+        if let Some(account) = self.find(tenant).and_then(|number| self.account(number)) {
+            account.standing.pooled = account.standing.pooled.saturating_sub(bytes.into());
+        }
     }
 
     /// What a tenant may have from now on. False, and nothing has changed, for no tenant, or one for which there is no account.

@@ -11,7 +11,7 @@ fn tenant(name: &str) -> Tenant {
 }
 
 fn quota(vms: u32, frames: u64) -> Quota {
-    Quota { vms, frames }
+    Quota { vms, frames, ..Quota::NONE }
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_quota_is_what_may_live_at_the_same_time() {
     all.ends(blue, 40);
     assert_eq!(all.check(blue, 41), Err(OverQuota::Memory));
     assert_eq!(all.check(blue, 40), Ok(()));
-    assert_eq!(all.get(blue), Some((0, Standing { vms: 1, frames: 60, quota: quota(2, 100), refused: 2 })));
+    assert_eq!(all.get(blue), Some((0, Standing { vms: 1, frames: 60, quota: quota(2, 100), refused: 2, pooled: 0 })));
     assert_eq!(all.get(red), None, "asking leaves no trace");
 }
 
@@ -49,6 +49,27 @@ fn a_quota_below_what_lives_refuses_new_ones_only() {
     assert_eq!(all.check(blue, 0), Err(OverQuota::Vms), "none at all");
     assert!(all.set(blue, Quota::NONE));
     assert_eq!((all.get(blue), all.next(0)), (None, None), "nobody remembers it");
+}
+
+#[test]
+fn what_lies_in_the_pool_of_a_tenant_is_counted_and_the_rest_is_not_its_own() {
+    let (mut all, blue, red) = (tenants(4), tenant("blue"), tenant("red"));
+    assert!(all.set(blue, Quota { pool: 100, ..Quota::NONE }));
+    for of in [blue, red] {
+        all.begins(of, 1);
+    }
+    assert!(all.may_pool(blue, 100) && !all.may_pool(blue, 101));
+    all.pools(blue, 60);
+    all.pools(Tenant::UNSAID, 60);
+    assert!(all.may_pool(blue, 40) && !all.may_pool(blue, 41));
+    for of in [red, Tenant::UNSAID, tenant("green")] {
+        assert!(all.may_pool(of, u32::MAX), "{of} has no quota");
+    }
+    assert_eq!(all.get(blue).map(|(_, standing)| standing.pooled), Some(60));
+    all.unpools(blue, 60);
+    assert!(all.may_pool(blue, 100));
+    assert!(all.set(blue, Quota { pool: 0, ..Quota::NONE }));
+    assert!(!all.may_pool(blue, 1));
 }
 
 #[test]
@@ -132,7 +153,7 @@ proptest! {
                 }
                 Event::End(_) => {}
                 Event::Set(of, vms, frames) => {
-                    let (of, quota) = (names[of], Quota { vms, frames });
+                    let (of, quota) = (names[of], quota(vms, frames));
                     let fits = !of.is_unsaid() && (taken.contains(&of.raw()) || taken.len() < accounts);
                     prop_assert_eq!(all.set(of, quota), fits);
                     if fits && quota == Quota::NONE {

@@ -63,18 +63,20 @@ impl<const TIMER: bool> Machine<TIMER> {
     /// Each tenant has what its VMs are together, wherever they are, those counted that boot has written; and nobody else has an account.
     pub fn audit_tenants(&self) {
         let vms = &self.kernel.vms;
-        let mut sums: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<u32, (u32, u64, u64)> = BTreeMap::new();
         for slot in vms.slots() {
             let Some((tenant, limit)) = vms.counts_for(slot).filter(|(tenant, _)| !tenant.is_unsaid()) else {
                 continue;
             };
             let sum = sums.entry(tenant.raw()).or_default();
-            *sum = (sum.0 + 1, sum.1 + u64::from(limit));
+            let bundle = vms.bundle(slot).filter(|bundle| !bundle.is_on_disk());
+            let pooled = bundle.map_or(0, |bundle| bundle.bytes.into());
+            *sum = (sum.0 + 1, sum.1 + u64::from(limit), sum.2 + pooled);
         }
         let mut from = 0;
         while let Some((number, tenant, standing)) = vms.tenants().next(from) {
             let sum = sums.remove(&tenant.raw()).unwrap_or_default();
-            assert_eq!((standing.vms, standing.frames), sum, "what {tenant} has");
+            assert_eq!((standing.vms, standing.frames, standing.pooled), sum, "what {tenant} has");
             assert!(standing.vms != 0 || standing.quota != Quota::NONE, "{tenant} has an account for nothing");
             from = number + 1;
         }

@@ -198,7 +198,8 @@ fn tenant(number: usize) -> Tenant {
 fn quota() -> impl Strategy<Value = Quota> {
     let vms = prop_oneof![2 => 0_u32..8, 1 => Just(Quota::ANY_VMS)];
     let frames = prop_oneof![1 => 0_u64..3000, 1 => Just(Quota::ANY_FRAMES)];
-    (vms, frames).prop_map(|(vms, frames)| Quota { vms, frames })
+    let pool = prop_oneof![1 => 0_u64..6000, 1 => Just(Quota::ANY_POOL)];
+    (vms, frames, pool).prop_map(|(vms, frames, pool)| Quota { vms, frames, pool })
 }
 
 /// Events, with lies of components or without.

@@ -27,16 +27,16 @@ fn machine(seats: usize, out: usize) -> (Machine<true>, Vec<VmId>) {
     (machine, vms)
 }
 
-fn is_idle(machine: &mut Machine<true>, vm: VmId) -> bool {
+pub fn is_idle(machine: &mut Machine<true>, vm: VmId) -> bool {
     matches!(machine.state(vm), Some(State::Idle { .. }))
 }
 
-fn is_in(machine: &mut Machine<true>, vm: VmId) -> bool {
+pub fn is_in(machine: &mut Machine<true>, vm: VmId) -> bool {
     machine.kernel.vms.by_id(vm).is_some_and(|vm| vm.life.body().is_some())
 }
 
 /// Lets so many ticks pass; whether the VM is in then.
-fn comes_within(machine: &mut Machine<true>, vm: VmId, ticks: u64) -> bool {
+pub fn comes_within(machine: &mut Machine<true>, vm: VmId, ticks: u64) -> bool {
     let end = machine.wires.now() + ticks;
     machine.rouse();
     while machine.wires.now() < end && !is_in(machine, vm) {

@@ -140,7 +140,7 @@ fn state(lab: &Lab) -> Result<()> {
 
 /// VMs of all kinds, and a quota.
 fn make(login: &Login) -> Result<()> {
-    login.good("disk create mine 64K --tenant blue && tenant set blue --vms 3 --memory 64M --disk 1M && vm create web-1 --image httpd --memory 8M --weight 200 --tenant blue -- a=b && vm start web-1")?;
+    login.good("disk create mine 64K --tenant blue && tenant set blue --vms 3 --memory 64M --disk 1M --pool 2M && vm create web-1 --image httpd --memory 8M --weight 200 --tenant blue -- a=b && vm start web-1")?;
     let file = "[[vm]]\nname = \"spare\"\nimage = \"disk-log\"\ndisk = \"docs:ro\"\nstate = \"stopped\"\n";
     let (_, error, status) = login.ask_with("fleet apply", file)?;
     ensure(status == Some(0), || error)?;
@@ -181,7 +181,12 @@ fn as_it_was(login: &Login, token: &str) -> Result<()> {
     }
     let tenant = json(login, "tenant show blue --json")?;
     ensure(tenant["quota_vms"] == 3 && tenant["quota_bytes"] == 64 << 20, || format!("{tenant}"))?;
-    ensure(tenant["disk_bytes"] == 64 << 10 && tenant["quota_disk_bytes"] == 1 << 20, || format!("{tenant}"))?;
+    ensure(
+        tenant["disk_bytes"] == 64 << 10
+            && tenant["quota_disk_bytes"] == 1 << 20
+            && tenant["quota_pool_bytes"] == 2 << 20,
+        || format!("{tenant}"),
+    )?;
     let client = Client { login, token };
     client.is(201, "POST /vms", r#"{"name":"by-token","image":"httpd"}"#)?;
     client.is(204, "DELETE /vms/by-token", "")?;

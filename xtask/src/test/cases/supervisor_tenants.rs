@@ -11,11 +11,18 @@ use crate::test::lab::{Lab, Running};
 use serde_json::Value;
 use std::time::Duration;
 
-pub const CASES: &[Case] = &[Case {
-    name: "supervisor: quotas",
-    asserts: "a tenant gets as many VMs and as much memory as its quota says, from system.toml, by command, over HTTP and on the operator's line, who is refused is told quota and remedy, other tenants are not touched, who ends makes room, and quotas survive the operator's VM",
-    run: quotas,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "supervisor: quotas",
+        asserts: "a tenant gets as many VMs and as much memory as its quota says, from system.toml, by command, over HTTP and on the operator's line, who is refused is told quota and remedy, other tenants are not touched, who ends makes room, and quotas survive the operator's VM",
+        run: quotas,
+    },
+    Case {
+        name: "supervisor: quotas of the pool",
+        asserts: "VMs of a tenant that may have nothing of the pool stay in, whoever waits for their seats, and one goes out as soon as it may; commands, HTTP, figures and the operator's line say how much they take",
+        run: pool,
+    },
+];
 
 /// How long something may take with another machine beside.
 const SOON: Duration = Duration::from_secs(120);
@@ -25,7 +32,7 @@ fn quotas(lab: &Lab) -> Result<()> {
     let options = "vms=supervisor-vm,httpd net=10.0.2.16/24,gw=10.0.2.2";
     let (running, login) = start_as(lab, options, |boot| boot.system(|system| system.tenant.push(told)))?;
     let list = login.good("tenant list --json")?;
-    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0,"disk_bytes":0,"quota_disk_bytes":null}]"#;
+    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null}]"#;
     ensure(list.trim_end() == known, || list.clone())?;
     commands(&login)?;
     over_http(&login)?;
@@ -113,7 +120,8 @@ fn on_the_line(running: &Running) -> Result<()> {
     ensure(refused.to_string().contains(over), || format!("{refused}"))?;
     running.monitor("tenants red vms=1 memory=8MiB")?;
     let listed = running.monitor("tenants")?;
-    let red = "tenant name=red vms=1 limit_frames=2048 vms_quota=1 frames_quota=2048 refused=0";
+    let red =
+        "tenant name=red vms=1 limit_frames=2048 vms_quota=1 frames_quota=2048 refused=0 pool=0 pool_quota=unlimited";
     ensure(listed.iter().any(|line| line == red), || format!("{listed:?}"))
 }
 
@@ -129,4 +137,53 @@ fn survives(running: &Running, login: &Login) -> Result<()> {
     login.good("vm create c --image httpd --tenant blue")?;
     login.bad("vm start c", 1, "its quota is 3, and 3 live")?;
     login.good("tenant set blue --vms 4 && vm start c && tenant set red --vms unlimited --memory unlimited").map(drop)
+}
+
+/// Bytes of the pool that the VMs of blue take.
+fn pooled(login: &Login) -> Result<u64> {
+    let shown = login.good("tenant show blue --json")?;
+    let shown: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+    shown["pool_bytes"].as_u64().context(|| format!("{shown}"))
+}
+
+fn waits(login: &Login) -> Result<bool> {
+    let shown = login.good("vm show r-1 --json")?;
+    let shown: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+    Ok(shown["state"] == "waiting")
+}
+
+/// Two seats beside the operator's, which VMs of blue have, and a VM of red that waits for one.
+fn pool(lab: &Lab) -> Result<()> {
+    let options = "vms=supervisor-vm net=10.0.2.16/24,gw=10.0.2.2 seats=3 pool=8MiB residence=10ms";
+    let (running, login) = start_as(lab, options, |boot| boot)?;
+    let set = login.good("tenant set blue --pool 0")?;
+    ensure(set.ends_with("; of the pool those that are out take 0 KiB, of 0 KiB at most\n"), || set.clone())?;
+    for (name, address) in [("b-1", "10.0.2.17"), ("b-2", "10.0.2.18")] {
+        login.good(&format!("vm create {name} --image httpd --tenant blue && vm start {name}"))?;
+        running.wait_for(&format!("httpd: serving http://{address}/"), SOON)?;
+    }
+    login.good("vm create r-1 --image httpd --tenant red && vm start r-1")?;
+    for _ in 0..10 {
+        ensure(waits(&login)? && pooled(&login)? == 0, || "a VM of blue has gone out".into())?;
+    }
+    let token = login.good("token new ci")?;
+    let client = Client { login: &login, token: token.trim() };
+    let now = client.is(200, "PUT /tenants/blue", r#"{"pool":"1M"}"#)?;
+    ensure(now["quota_pool_bytes"] == 1 << 20 && now["quota_vms"].is_null(), || format!("{now}"))?;
+    running.wait_for("httpd: serving http://10.0.2.19/", SOON)?;
+    let bytes = pooled(&login)?;
+    ensure((1..1 << 20).contains(&bytes) && !waits(&login)?, || format!("{bytes} bytes"))?;
+    let text = String::from_utf8_lossy(&http::get(login.web, "/metrics", SOON)?.body).into_owned();
+    let lines =
+        ["foraker_tenant_pool_bytes{tenant=\"blue\"} ", "foraker_tenant_quota_pool_bytes{tenant=\"blue\"} 1048576\n"];
+    for line in lines {
+        ensure(text.contains(line), || format!("{line} is not in {text}"))?;
+    }
+    let listed = running.monitor("tenants")?;
+    let quota = |line: &String| line.starts_with("tenant name=blue ") && line.ends_with(" pool_quota=1048576");
+    ensure(listed.iter().any(quota), || format!("{listed:?}"))?;
+    running.monitor("tenants blue pool=unlimited")?;
+    let list = login.good("tenant list")?;
+    ensure(list.contains("POOL KiB"), || list.clone())?;
+    running.power_off()
 }

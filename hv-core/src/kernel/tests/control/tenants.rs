@@ -18,7 +18,7 @@ fn set(machine: &mut Machine<true>, tenant: Tenant, quota: Quota) {
 }
 
 /// VMs, frames, and how many were refused.
-fn standing(machine: &mut Machine<true>, tenant: Tenant) -> (u32, u64, u64) {
+fn standing(machine: &mut Machine<true>, tenant: Tenant) -> (u32, u64, u32) {
     match machine.request(ControlRequest::Tenant { tenant })[..] {
         [ControlReply::Tenant { tenant: of, vms, frames, refused, .. }] if of == tenant => (vms, frames, refused),
         ref other => panic!("{other:?}"),
@@ -64,7 +64,7 @@ fn a_tenant_gets_as_much_memory_as_its_quota_says_and_a_vm_counts_for_its_limit(
     created(&mut machine, order(WITHOUT_NIC, blue, 200));
     assert_eq!(standing(&mut machine, blue), (2, 500, 2));
     // Those that live go on where less is allowed.
-    set(&mut machine, blue, Quota { vms: 0, frames: 0 });
+    set(&mut machine, blue, Quota { vms: 0, frames: 0, pool: 0 });
     assert!(machine.kernel.vms.by_id(vm).is_some());
     set(&mut machine, blue, Quota::NONE);
     created(&mut machine, order(WITHOUT_NIC, blue, 0));
@@ -87,15 +87,17 @@ fn the_quota_of_an_images_tenant_counts_for_vms_of_which_nobody_says_whose_they_
 fn tenants_are_listed_by_their_numbers_and_nobody_without_a_name_has_a_quota() {
     let mut machine = at_rest();
     let refused =
-        machine.request(ControlRequest::SetQuota { tenant: Tenant::UNSAID, quota: Quota { vms: 1, frames: 1 } });
+        machine.request(ControlRequest::SetQuota { tenant: Tenant::UNSAID, quota: Quota { vms: 1, ..Quota::NONE } });
     assert_eq!(refused, [done(status::BAD_REQUEST, 0)]);
     assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [done(status::NOT_FOUND, 0)]);
-    let quota = Quota { vms: 7, frames: 9 };
+    let quota = Quota { vms: 7, frames: 9, pool: 11 };
     for name in ["a", "b"] {
         set(&mut machine, tenant(name), quota);
     }
-    let shown =
-        |number, name| ControlReply::Tenant { number, tenant: tenant(name), vms: 0, frames: 0, quota, refused: 0 };
+    let shown = |number, name| {
+        let tenant = tenant(name);
+        ControlReply::Tenant { number, tenant, vms: 0, refused: 0, frames: 0, quota, pooled: 0 }
+    };
     assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [shown(0, "a")]);
     set(&mut machine, tenant("a"), Quota::NONE);
     assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [shown(1, "b")]);
@@ -107,9 +109,9 @@ fn who_is_one_tenant_too_many_is_told() {
     let mut machine = at_rest();
     let name = |number: usize| tenant(&format!("t{number}"));
     for number in 0..abi::limits::LIVE_TENANTS {
-        assert!(machine.kernel.vms.tenants_mut().set(name(number), Quota { vms: 1, frames: 300 }));
+        assert!(machine.kernel.vms.tenants_mut().set(name(number), Quota { vms: 1, frames: 300, ..Quota::NONE }));
     }
-    let (one, quota) = (tenant("blue"), Quota { vms: 1, frames: 1 });
+    let (one, quota) = (tenant("blue"), Quota { vms: 1, ..Quota::NONE });
     let taken = |frames| [done(status::TENANTS_TAKEN, Beyond { tenant: one, frames }.raw())];
     assert_eq!(machine.request(order(WITHOUT_NIC, one, 200)), taken(200));
     assert_eq!(machine.request(ControlRequest::SetQuota { tenant: one, quota }), [done(status::TENANTS_TAKEN, 0)]);
