@@ -245,8 +245,10 @@ pub struct Bar {
     pub index: u8,
     /// 1 for ports, 0 for memory.
     pub io: u8,
+    /// 1 for memory that is smaller than a page and has nothing of another device or of the machine beside it there, else 0.
+    pub alone: u8,
     /// Must be zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 /// A PCI function.

@@ -201,7 +201,7 @@ pub struct RingInfo {
 pub struct BarInfo {
     /// Where it is mapped, from the device's [`layout::MMIO`] on.
     pub offset: u32,
-    /// How many bytes of it are mapped; 0 for ports, for what is smaller than a page, and where there is no region.
+    /// How many bytes of it are mapped; 0 for ports, for what is smaller than a page and shares it with another device, and where there is no region.
     pub bytes: u32,
 }
 

@@ -163,7 +163,7 @@ impl Component {
         let region = self.devices().get(index)?.bars.get(bar).filter(|region| region.bytes != 0)?;
         let base = layout::MMIO + u64::try_from(index).ok()? * layout::MMIO_STRIDE + u64::from(region.offset);
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address(base)))?;
-        // SAFETY: the core maps that many bytes of the device's registers there, page-aligned, for the component's lifetime
+        // SAFETY: the core maps that many bytes of the device's registers there, aligned as they are, for the component's lifetime
         // (or nothing: there the table of MSI-X lies, and an access ends the component).
         Some(unsafe { Mmio::new(base, usize::try_from(region.bytes).ok()?) })
     }

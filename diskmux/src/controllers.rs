@@ -182,4 +182,4 @@ fn start_one(component: &Component, index: u32, device: &DeviceInfo, room: &mut 
 }
 
 const PAGE: usize = 4096;
-const NO_REGISTERS: &str = "its registers fill no page of memory that nothing else lies in";
+const NO_REGISTERS: &str = "its registers share a page of memory with what is not its own, or are not in memory";

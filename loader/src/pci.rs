@@ -2,6 +2,7 @@
 
 use crate::memory::PhysAddr;
 use abi::boot::{Bar, MAX_PCI_DEVICES, PciDevice};
+use abi::limits::PAGE_SIZE;
 use abi::pci::{CLASS_IDE, CONFIG_BYTES, Config, MsixPlace, is_of_class};
 use base::pci::PciAddress;
 use core::ptr::NonNull;
@@ -50,6 +51,8 @@ pub struct PciDevices {
     pub devices: heapless::Vec<PciDevice, MAX_PCI_DEVICES>,
     /// Devices beyond [`MAX_PCI_DEVICES`].
     pub dropped: usize,
+    /// Bridges with registers of their own, of which nothing else is known.
+    pub bridges: usize,
     /// An IDE controller may have disks: nearly every machine has one, and most have nothing on it but a CD-ROM drive.
     pub ide: bool,
 }
@@ -68,7 +71,11 @@ impl PciDevices {
                 let functions = if space.read(first, 0x0c) >> 23 & 1 != 0 { 8 } else { 1 };
                 for function in 0..functions {
                     let address = PciAddress(first.0 | function);
-                    if space.read(address, 0) != u32::MAX && found.devices.push(read_device(space, address)).is_err() {
+                    if space.read(address, 0) == u32::MAX {
+                        continue;
+                    }
+                    found.bridges += usize::from(is_bridge_with_registers(space, address));
+                    if found.devices.push(read_device(space, address)).is_err() {
                         found.dropped += 1;
                     }
                 }
@@ -112,6 +119,25 @@ impl PciDevices {
         left_out
     }
 
+    /// Says of registers that are smaller than a page whether whoever drives the device may have the whole page: nothing of another device
+    /// is there, nor of the machine (`is_taken`), and there is no device of which that is not known.
+    pub fn find_alone(&mut self, is_taken: impl Fn(u64, u64) -> bool) {
+        let all_known = self.dropped == 0 && self.bridges == 0;
+        for at in 0..self.devices.len() {
+            for bar in 0..self.devices[at].bars().len() {
+                let Bar { io, address, bytes, .. } = self.devices[at].bars[bar];
+                let start = address - address % PAGE_SIZE;
+                let Some(end) = start.checked_add(PAGE_SIZE).filter(|_| io == 0 && bytes < PAGE_SIZE) else { continue };
+                let is_there = |other: &Bar| {
+                    other.io == 0 && other.address < end && start < other.address.saturating_add(other.bytes)
+                };
+                let others = self.devices.iter().enumerate().filter(|(other, _)| *other != at);
+                let is_shared = others.flat_map(|(_, device)| device.bars()).any(is_there);
+                self.devices[at].bars[bar].alone = (all_known && !is_shared && !is_taken(start, end)).into();
+            }
+        }
+    }
+
     /// Whether there is a device of this class ([`is_of_class`]) whose registers can be reached: they lie in memory, or are the ports of
     /// an IDE controller that can be a bus master and that may have disks.
     pub fn has_class(&self, class: u32) -> bool {
@@ -130,6 +156,12 @@ fn config(space: &impl ConfigSpace, at: PciAddress) -> Config {
         word.copy_from_slice(&space.read(at, register).to_le_bytes());
     }
     Config(bytes)
+}
+
+/// Header type 1 (PCI-to-PCI bridges) has two base address registers, which are not asked for their sizes.
+fn is_bridge_with_registers(space: &impl ConfigSpace, at: PciAddress) -> bool {
+    let is_bridge = space.read(at, 0x0c) >> 16 & 0x7f == 1;
+    is_bridge && [0x10, 0x14].into_iter().any(|register| space.read(at, register) & !15 != 0)
 }
 
 fn read_device(space: &mut impl ConfigSpace, at: PciAddress) -> PciDevice {
@@ -180,7 +212,7 @@ fn read_bars(space: &mut impl ConfigSpace, at: PciAddress, found: &mut PciDevice
         if address != 0 && size != 0 && bytes.is_power_of_two() {
             // Six at most, as the loop.
             if let Some(bar) = found.bars.get_mut(count) {
-                *bar = Bar { index, io: io.into(), address, bytes, reserved: [0; 6] };
+                *bar = Bar { index, io: io.into(), address, bytes, ..Bar::default() };
                 count += 1;
             }
         }
@@ -262,7 +294,7 @@ pub mod tests {
         assert_eq!((first.interrupt_line, second.interrupt_line, second.interrupt_pin), (0, 0xff, 0));
         assert_eq!((nic.vendor, nic.device, nic.class), (0x8086, 0x100e, 0x02_0000));
         assert_eq!((nic.interrupt_line, nic.interrupt_pin), (11, 1));
-        let bar = |index, io, address, bytes| Bar { index, io, address, bytes, reserved: [0; 6] };
+        let bar = |index, io, address, bytes| Bar { index, io, address, bytes, ..Bar::default() };
         let bars = [bar(0, 0, 0xfeb0_0000, 0x2_0000), bar(1, 1, 0xc000, 64), bar(2, 0, 0x38_0000_4000, 0x4000)];
         assert_eq!(nic.bars(), bars);
         assert!(found.has_class(0x0200) && found.has_class(0x02ff) && !found.has_class(0x0100) && !found.ide);
@@ -277,7 +309,7 @@ pub mod tests {
             }]
             .into_iter()
             .collect(),
-            dropped: 0,
+            ..PciDevices::default()
         };
         assert!(
             with(4, true).has_class(0x01ff) && !with(4, false).has_class(0x01ff) && !with(0, true).has_class(0x01ff)
@@ -289,6 +321,58 @@ pub mod tests {
         assert_eq!(found.leave_out(|_, _| true), 1);
         assert_eq!(found.devices[2].bars(), &bars[1..2]);
         assert!(!found.has_class(0x0200), "without registers in memory");
+    }
+
+    /// One with registers of so many bytes, a power of two, at `address`.
+    fn with_registers(address: u32, bytes: u32) -> ([u32; 64], [u32; 64]) {
+        let mut device = ([0; 64], [0; 64]);
+        (device.0[0], device.0[2]) = (0x2922_8086, 0x0106_0102);
+        (device.0[9], device.1[9]) = (address, !(bytes - 1));
+        device
+    }
+
+    #[test]
+    fn small_registers_are_alone_where_nothing_else_is_in_their_page() {
+        let abar = with_registers(0xf7d3_b800, 0x800);
+        let alone = |others: &[([u32; 64], [u32; 64])], is_taken: fn(u64, u64) -> bool| {
+            let mut bus = Bus::default();
+            bus.0.insert(0xfa, abar);
+            bus.0.extend((0_u16..).step_by(8).zip(others.iter().copied()));
+            // A device of many functions.
+            bus.0.insert(0xf8, with_registers(0, 0x10));
+            bus.0.get_mut(&0xf8).expect("just put there").0[3] = 0x0080_0000;
+            let mut found = PciDevices::scan(&mut bus);
+            found.find_alone(is_taken);
+            let found = found.devices.iter().find(|device| device.address == 0xfa).expect("the device");
+            assert_eq!((found.bars()[0].address, found.bars()[0].bytes), (0xf7d3_b800, 0x800));
+            found.bars()[0].alone == 1
+        };
+        let free = |_, _| false;
+        assert!(alone(&[], free));
+        assert!(alone(&[with_registers(0xf7d3_a000, 0x400), with_registers(0xf7d3_c000, 0x1000)], free));
+        assert!(!alone(&[with_registers(0xf7d3_b000, 0x400)], free), "another device's");
+        assert!(!alone(&[with_registers(0xf7d0_0000, 0x10_0000)], free), "in the middle of another device's");
+        assert!(!alone(&[], |start, end| (start, end) == (0xf7d3_b000, 0xf7d3_c000)), "the machine's");
+        let mut bridge = with_registers(0, 0x10);
+        bridge.0[3] = 0x0001_0000;
+        assert!(alone(&[bridge], free));
+        bridge.0[4] = 0xf7d3_b400;
+        assert!(!alone(&[bridge], free), "nobody knows what a bridge has there");
+        let many = [with_registers(0, 0x10); MAX_PCI_DEVICES - 2];
+        assert!(alone(&many[..20], free));
+        let mut bus = Bus::default();
+        bus.0.insert(0, abar);
+        bus.0.extend((8_u16..).step_by(8).zip([with_registers(0, 0x10); MAX_PCI_DEVICES]));
+        bus.0.insert(0x100, with_registers(0xf7d3_b000, 0x10));
+        let mut found = PciDevices::scan(&mut bus);
+        found.find_alone(free);
+        assert!(found.dropped > 0 && found.devices[0].bars()[0].alone == 0, "one that was left out may be there");
+        // Whole pages are nobody's business.
+        let mut bus = Bus::default();
+        bus.0.insert(0, with_registers(0xf7d3_b000, 0x1000));
+        let mut found = PciDevices::scan(&mut bus);
+        found.find_alone(free);
+        assert_eq!(found.devices[0].bars()[0].alone, 0);
     }
 
     #[test]

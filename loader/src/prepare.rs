@@ -21,6 +21,7 @@ use crate::{digests, pool, ranges};
 use abi::barriers::BarrierPlan;
 use abi::boot::BootRecord;
 use abi::limits::PAGE_SIZE;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 /// What boot left.
@@ -129,6 +130,9 @@ fn make_tables(frames: &mut Frames, core: &CorePlace, areas: &Areas, features: &
     }
 }
 
+/// Where the machine itself has registers: APICs, timers, a TPM and the firmware's flash (Intel's and AMD's manuals agree about it).
+const MACHINE: Range<u64> = 0xfec0_0000..1 << 32;
+
 fn scan_pci(areas: &Areas, space: &mut impl ConfigSpace, tables: &mut KernelTables, frames: &mut Frames) -> PciDevices {
     let mut pci = PciDevices::scan(space);
     let left_out = pci.leave_out(|start, end| areas.have_memory(start, end));
@@ -137,6 +141,11 @@ fn scan_pci(areas: &Areas, space: &mut impl ConfigSpace, tables: &mut KernelTabl
             "{left_out} register blocks of PCI devices lie in memory and are not used: the firmware has not placed them"
         );
     }
+    let screen = base::log::framebuffer().map(|(at, bytes, _)| at.as_u64()..at.as_u64().saturating_add(bytes));
+    pci.find_alone(|start, end| {
+        let is_there = |range: &Range<u64>| range.start < end && start < range.end;
+        areas.have_memory(start, end) || is_there(&MACHINE) || screen.as_ref().is_some_and(is_there)
+    });
     pci.map_tables(space, |at, bytes| tables.map_mmio(frames, at, bytes));
     for device in &pci.devices {
         let (vendor, id, class) = (device.vendor, device.device, device.class);

@@ -6,7 +6,7 @@ use crate::workspace::{BARE, cargo, out, output, packages, show};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,14 +48,31 @@ pub fn build_test_cores() -> Result<Programs> {
     Ok(programs)
 }
 
+/// The variable with the path of the files' image that `apps/httpd/build.rs` takes into the program.
+const CARRIED: &str = "FORAKER_FILES";
+
+/// Builds the program of the web server with the file system `files` in it, in a folder of its own: nobody takes it for the other one.
+pub fn build_carrying(name: &str, files: &Path) -> Result<PathBuf> {
+    let folder = out("with-files")?.display().to_string();
+    let files = files.canonicalize().context(|| format!("cannot find {}", files.display()))?;
+    let mut programs = build_in(&[name.to_owned()], &["--target-dir", &folder], &[(CARRIED, &files)])?;
+    programs.remove(name).ok_or_else(|| format!("cargo built no program `{name}`").into())
+}
+
 /// Builds the programs `names` for the bare machine, wherever in the workspace they are.
 pub fn build_bins(names: &[String]) -> Result<Programs> {
     build_with(names, &[])
 }
 
 fn build_with(names: &[String], more: &[&str]) -> Result<Programs> {
+    build_in(names, more, &[])
+}
+
+fn build_in(names: &[String], more: &[&str], environment: &[(&str, &Path)]) -> Result<Programs> {
     let packages = packages()?;
     let mut command = cargo();
+    // What is set outside is not about these programs.
+    command.env_remove(CARRIED).envs(environment.iter().copied());
     command.args(["build", "--release", "--target", BARE, "--message-format", "json-render-diagnostics"]);
     command.args(more);
     for name in names {

@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod build;
 mod build_iso;
+mod carried;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]

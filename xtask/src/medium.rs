@@ -1,6 +1,7 @@
 //! What `build-iso` and `pxe` put on a medium: the programs of these sources, and what somebody gives with them.
 
 use crate::build::build;
+use crate::carried::{self, Files};
 use crate::error::Result;
 use crate::fleet;
 use crate::image::Contents;
@@ -14,6 +15,9 @@ pub struct Given {
     /// Let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
     #[arg(long, value_name = "FILE")]
     fleet: Option<PathBuf>,
+    /// Let web servers serve the files of a folder: they lie in memory, and machines need no disks for them
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
 }
 
 impl Given {
@@ -21,8 +25,14 @@ impl Given {
     pub fn contents(&self) -> Result<Contents> {
         let file = self.fleet.as_deref().map(fleet::read).transpose()?;
         setup::setup(For::Run)?;
-        let system = manifest::load(&root().join("system.toml"))?;
-        let contents = Contents::new(&system, &build(&system)?)?;
+        let files = self.files.as_deref().map(Files::of).transpose()?;
+        let mut system = manifest::load(&root().join("system.toml"))?;
+        let mut programs = build(&system)?;
+        if let Some(files) = &files {
+            files.attach(&mut system)?;
+            programs.insert(carried::IMAGE.to_owned(), files.build()?);
+        }
+        let contents = Contents::new(&system, &programs)?;
         match file {
             Some(file) => contents.with_fleet(&file),
             None => Ok(contents),
@@ -39,8 +49,8 @@ mod tests {
         Pxe(crate::pxe::Args),
     }
 
-    fn refused(verb: &str, file: &std::path::Path) -> String {
-        let words = [verb, "--fleet", file.to_str().unwrap()];
+    fn refused(verb: &str, option: &str, file: &std::path::Path) -> String {
+        let words = [verb, option, file.to_str().unwrap()];
         let done = match <Line as clap::Parser>::try_parse_from(words).unwrap() {
             Line::BuildIso(args) => crate::build_iso::build_iso(&args),
             Line::Pxe(args) => crate::pxe::pxe(&args),
@@ -49,13 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn an_image_and_a_tree_take_a_fleet_file_and_refuse_one_that_is_none_before_anything_is_built() {
+    fn an_image_and_a_tree_take_a_fleet_file_and_files_and_refuse_what_is_none_before_anything_is_built() {
         let dir = crate::workspace::scratch("medium").unwrap();
         let long = dir.path().join("vms.toml");
         std::fs::write(&long, "#".repeat((64 << 10) + 1)).unwrap();
         for verb in ["build-iso", "pxe"] {
-            assert!(refused(verb, &dir.path().join("none")).contains("cannot read it"));
-            assert!(refused(verb, &long).contains("have room on the boot medium"));
+            assert!(refused(verb, "--fleet", &dir.path().join("none")).contains("cannot read it"));
+            assert!(refused(verb, "--fleet", &long).contains("have room on the boot medium"));
+            assert!(refused(verb, "--files", &dir.path().join("none")).contains("is no folder: give one"));
         }
     }
 }

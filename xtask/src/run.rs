@@ -1,6 +1,7 @@
 //! `run`: build, boot, serve.
 
 use crate::build::build;
+use crate::carried;
 use crate::disk;
 use crate::error::{Context, Result, fail};
 use crate::fleet;
@@ -247,15 +248,12 @@ fn keep_state(system: &mut System, kept: Option<&[PathBuf]>) -> Result<()> {
     Ok(())
 }
 
-/// What a web server holds while it serves a client from a disk: its rings, the blocks of the disk, and content in pieces.
-const RESERVE_WITH_FILES: u64 = 256 * 1024;
-
 /// Gives the VMs of an image the disk with the files, and the memory that they need for it, whatever others hold.
 fn attach(system: &mut System, image: &str) {
     for image in system.image.iter_mut().filter(|known| known.name == image) {
         image.disk = Some(format!("{}:ro", disk::FILES));
         let said = image.reserve.as_ref().map_or(0, |reserve| reserve.0);
-        image.reserve = Some(Bytes(said.max(RESERVE_WITH_FILES)));
+        image.reserve = Some(Bytes(said.max(carried::RESERVE)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The files of the VM's disk, where it has one.
+//! The files that are served: those of the VM's disk, where it has one, else those in the program, where it carries some.
 
 use crate::condition::Conditions;
 use crate::entry::{Entry, Found};
@@ -18,26 +18,51 @@ pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
 /// What a directory is asked for.
 const INDEX: &[u8] = b"/index.html";
 
-/// The disk as what a tree is read from.
-struct Device(Disk);
+/// What a tree is read from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// The VM's disk.
+    Disk(Disk),
+    /// Memory that all VMs of the image share.
+    Memory(&'static [u8]),
+}
 
-impl Blocks for Device {
-    type Error = DiskError;
-
-    fn blocks(&self) -> u64 {
-        self.0.blocks()
-    }
-
-    async fn read(&self, block: u64, into: &mut [u8; BLOCK]) -> Result<(), DiskError> {
-        self.0.read(block, into).await
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Source::Disk(_) => "on the disk",
+            Source::Memory(_) => "in its image",
+        }
     }
 }
 
-/// The tree on the disk.
+impl Blocks for Source {
+    type Error = DiskError;
+
+    fn blocks(&self) -> u64 {
+        match self {
+            Source::Disk(disk) => disk.blocks(),
+            Source::Memory(bytes) => u64::try_from(bytes.len() / BLOCK).unwrap_or(0),
+        }
+    }
+
+    async fn read(&self, block: u64, into: &mut [u8; BLOCK]) -> Result<(), DiskError> {
+        match self {
+            Source::Disk(disk) => disk.read(block, into).await,
+            Source::Memory(bytes) => {
+                let block = usize::try_from(block).ok().and_then(|block| bytes.chunks_exact(BLOCK).nth(block));
+                into.copy_from_slice(block.ok_or(DiskError::OutOfRange)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The tree.
 pub struct Files {
-    disk: Disk,
+    source: Source,
     /// What could be opened. While it could not, each request tries anew.
-    tree: RefCell<Option<Rc<Tree<Device>>>>,
+    tree: RefCell<Option<Rc<Tree<Source>>>>,
     /// Somebody has asked for a file since the last look.
     used: Cell<bool>,
     /// A task looks.
@@ -47,27 +72,28 @@ pub struct Files {
 }
 
 impl Files {
-    /// Those of the VM's disk; `None` without one. Says what is on it.
-    pub async fn attached() -> Option<Rc<Files>> {
+    /// Those of the VM's disk, or without one those of the file system `carried`; `None` where there are neither. Says what they are.
+    pub async fn attached(carried: Option<&'static [u8]>) -> Option<Rc<Files>> {
+        let source = Disk::attached().map(Source::Disk).or(carried.map(Source::Memory))?;
         let files = Rc::new(Files {
-            disk: Disk::attached()?,
+            source,
             tree: RefCell::new(None),
             used: Cell::new(false),
             is_looked_after: Cell::new(false),
             logged: Cell::new(0),
         });
         match files.tree().await {
-            Ok(_) => ilwaco::println!("httpd: serving the files on the disk"),
-            Err(error) => ilwaco::println!("httpd: the disk: {error}"),
+            Ok(_) => ilwaco::println!("httpd: serving the files {}", source.name()),
+            Err(error) => ilwaco::println!("httpd: the files {}: {error}", source.name()),
         }
         Some(files)
     }
 
-    async fn tree(&self) -> Result<Rc<Tree<Device>>, Error> {
+    async fn tree(&self) -> Result<Rc<Tree<Source>>, Error> {
         if let Some(tree) = &*self.tree.borrow() {
             return Ok(tree.clone());
         }
-        let tree = Rc::new(Tree::open(Device(self.disk)).await?);
+        let tree = Rc::new(Tree::open(self.source).await?);
         self.tree.replace(Some(tree.clone()));
         Ok(tree)
     }

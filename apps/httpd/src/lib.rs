@@ -2,7 +2,7 @@
 //!
 //! What a client sends is judged in [`request`], [`condition`] and [`chunked`], what it gets is chosen in [`answer`] and written in
 //! [`response`]; all are pure and tested on the host. [`connection`] ties them to a stream, [`server`] accepts them. [`files`] are those of the
-//! VM's disk, where it has one.
+//! VM's disk or of the program itself, where there are any.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -29,4 +29,4 @@ pub mod status;
 pub mod target;
 pub mod text;
 
-pub use server::serve;
+pub use server::{serve, serve_with};

@@ -11,9 +11,21 @@ use ilwaco::task::{Either, race, shutdown_requested, spawn};
 /// Where requests are taken.
 pub const PORT: u16 = 80;
 
+/// The file system (ext4) that this program carries: `build-iso --files` and `pxe --files` build one that does.
+#[cfg(carries_files)]
+const CARRIED: Option<&[u8]> = Some(include_bytes!(env!("FORAKER_FILES")));
+/// This one carries none.
+#[cfg(not(carries_files))]
+const CARRIED: Option<&[u8]> = None;
+
 /// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without
 /// a network.
 pub async fn serve() -> u64 {
+    serve_with(CARRIED).await
+}
+
+/// The same, with the files of this file system where the VM has no disk.
+pub async fn serve_with(carried: Option<&'static [u8]>) -> u64 {
     let vm = ilwaco::vm_id().slot;
     let address = match ilwaco::net::up().await {
         Ok(address) => address,
@@ -30,7 +42,7 @@ pub async fn serve() -> u64 {
         }
     };
     // In memory of its own, which is free again behind it.
-    let site = Site::new(Box::pin(Files::attached()).await);
+    let site = Site::new(Box::pin(Files::attached(carried)).await);
     ilwaco::println!("httpd: serving http://{address}/ (vm {vm})");
     match race(shutdown_requested(), accept(&listener, &site)).await {
         Either::Left(()) => {

@@ -26,7 +26,7 @@ pub struct Site {
     /// The second for which `moment` holds.
     second: Cell<u64>,
     moment: RefCell<Moment>,
-    /// Those of the VM's disk, where it has one. What they lack is looked for among the server's own documents.
+    /// Those of the VM's disk or of the program, where there are any. What they lack is looked for among the server's own documents.
     pub files: Option<Rc<Files>>,
 }
 

@@ -2,7 +2,7 @@
 
 mod client;
 
-use client::{Got, Plan, body, get, run_with};
+use client::{Got, Plan, body, get, run_carrying, run_with};
 use ilwaco::sim::Sim;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -200,6 +200,26 @@ fn a_disk_that_cannot_be_read_is_an_error_and_the_reason_is_logged() {
     let blank = run_with(400, vec![vec![(0, get("/"))]], || Sim::attach_disk(&[0; 4 * 4096], true));
     assert_eq!(blank[0].codes(), ["500"]);
     assert!(Sim::console().contains("there is no ext4 file system on the disk"), "{}", Sim::console());
+}
+
+#[test]
+fn what_the_program_carries_is_served_where_there_is_no_disk() {
+    let carried: &'static [u8] = image().leak();
+    let wanted = || vec![vec![(0, get("/docs/") + &get("/missing") + &get("/100b"))], vec![(0, get("/big.bin"))]];
+    let got = run_carrying(Some(carried), 900, wanted(), || ());
+    assert_eq!(got[0].codes(), ["200", "404", "200"]);
+    assert!(got[0].text().contains("<h1>Docs</h1>"));
+    assert!(got[1].bytes.ends_with(&big()));
+    assert!(Sim::console().contains("httpd: serving the files in its image"), "{}", Sim::console());
+    // A disk comes first, whatever is on it.
+    let blank = run_carrying(Some(carried), 400, vec![vec![(0, get("/docs/"))]], || {
+        Sim::attach_disk(&[0; 4 * 4096], true);
+    });
+    assert_eq!(blank[0].codes(), ["500"]);
+    let cut = &carried[..carried.len() / 4096 * 2048];
+    let cut = run_carrying(Some(cut), 400, vec![vec![(0, get("/docs/"))]], || ());
+    assert_eq!(cut[0].codes(), ["500"]);
+    assert!(Sim::console().contains("httpd: the files in its image: "), "{}", Sim::console());
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn check_board(record: &BootRecord) -> Checked {
             // Whoever is given registers must not be given memory.
             let memory = |end: u64| record.ranges().iter().any(|range| bar.address < range.end && range.start < end);
             let apart = end.is_some_and(|end| bar.io != 0 || !memory(end));
-            ensure(bar.io <= 1 && bar.bytes.is_power_of_two() && apart, Field::Bar, bar.address)?;
+            ensure(bar.io <= 1 && bar.alone <= 1 && bar.bytes.is_power_of_two() && apart, Field::Bar, bar.address)?;
         }
     }
     let screen = &record.screen;

@@ -314,6 +314,7 @@ fn a_board_that_cannot_be_is_refused() {
     assert_eq!(refused(|record| record.pci[0].bars[0].address = 32 * MIB), (Field::Bar, 32 * MIB));
     assert_eq!(refused(|record| record.pci[0].bars[0].address = 0u64.wrapping_sub(0x1000)).0, Field::Bar);
     assert_eq!(refused(|record| record.pci[0].bars[0].bytes = 0x1001).0, Field::Bar);
+    assert_eq!(refused(|record| record.pci[0].bars[0].alone = 2).0, Field::Bar);
     assert_eq!(refused(|record| record.screen.kind = 3), (Field::Screen, 3));
     assert_eq!(refused(|record| record.screen.kind = screen::PIXELS).0, Field::Screen);
     let screen = |record: &mut BootRecord| {

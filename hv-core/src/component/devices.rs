@@ -100,41 +100,66 @@ fn give_ports(device: &PciInfo, ports: &mut PortRanges) {
     }
 }
 
-/// Map the memory regions of a device from `base` on, one behind the other. What shares a page with another device, or
-/// with the table of MSI-X, is left out; what is too large is cut off.
+/// A part of a component's addresses where registers are mapped.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    /// From the first of the device's addresses on.
+    at: u64,
+    from: PhysAddr,
+    bytes: u64,
+}
+
+/// Map the memory regions of a device from `base` on.
 fn map_bars(device: &PciInfo, base: u64, space: &mut Space, frames: &mut Frames) -> Result<[BarInfo; BARS], MapError> {
+    let (parts, bars) = lay_out(device);
+    for Part { at, from, bytes } in parts {
+        space.map_range(frames, base + at, from, bytes, Space::DEVICE)?;
+    }
+    Ok(bars)
+}
+
+/// Where the memory regions of a device go, one behind the other. What shares a page with another device, or
+/// with the table of MSI-X, is left out; what is too large is cut off. Smaller ones are as far from the beginning of a page as they are
+/// in the machine.
+fn lay_out(device: &PciInfo) -> (heapless::Vec<Part, { 2 * BARS }>, [BarInfo; BARS]) {
+    let mut parts = heapless::Vec::new();
     let mut bars = [BarInfo { offset: 0, bytes: 0 }; BARS];
     let mut used = 0;
     for bar in &device.bars {
-        let bytes = bar.bytes.min(layout::MMIO_STRIDE - PAGE_SIZE - used);
-        if bar.bytes < PAGE_SIZE || bytes == 0 {
+        let table = device.msix.filter(|table| table.bar == bar.index).map(|table| table.pages());
+        let is_small = bar.bytes < PAGE_SIZE;
+        // A region is a power of two and lies at a multiple of its size, so a small one lies in one page.
+        let within = if is_small { bar.address % PAGE_SIZE } else { 0 };
+        let room = layout::MMIO_STRIDE - PAGE_SIZE - used;
+        let bytes = if is_small { PAGE_SIZE } else { bar.bytes }.min(room);
+        if bytes == 0 || is_small && (bar.alone == 0 || table.is_some()) {
             continue;
         }
-        let hole = device.msix.filter(|table| table.bar == bar.index).map(|table| table.pages());
-        let hole = hole.map_or(bytes..bytes, |pages| pages.start.min(bytes)..pages.end.min(bytes));
-        for part in [0..hole.start, hole.end..bytes] {
-            let (at, from) = (base + used + part.start, PhysAddr::new(bar.address + part.start));
-            space.map_range(frames, at, from, part.end - part.start, Space::DEVICE)?;
+        let hole = table.map_or(bytes..bytes, |pages| pages.start.min(bytes)..pages.end.min(bytes));
+        for part in [0..hole.start, hole.end..bytes].into_iter().filter(|part| !part.is_empty()) {
+            let from = PhysAddr::new(bar.address - within + part.start);
+            // Two for a region at most.
+            let _ = parts.push(Part { at: used + part.start, from, bytes: part.end - part.start });
         }
         if let (Some(info), Ok(offset), Ok(mapped)) =
-            (bars.get_mut(usize::from(bar.index)), u32::try_from(used), u32::try_from(bytes))
+            (bars.get_mut(usize::from(bar.index)), u32::try_from(used + within), u32::try_from(bytes.min(bar.bytes)))
         {
             *info = BarInfo { offset, bytes: mapped };
         }
         used += bytes;
     }
-    Ok(bars)
+    (parts, bars)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use abi::boot::Bar;
-    use abi::pci::{CONFIG_BYTES, Config};
+    use abi::pci::{CONFIG_BYTES, Config, MsixPlace};
     use base::pci::PciAddress;
 
     fn ports(class: u32, bars: &[(u64, u64)]) -> Vec<(u16, u16)> {
-        let bar = |&(address, bytes): &(u64, u64)| Bar { index: 4, io: 1, address, bytes, reserved: [0; 6] };
+        let bar = |&(address, bytes): &(u64, u64)| Bar { index: 4, io: 1, address, bytes, ..Bar::default() };
         let device = PciInfo {
             vendor: 0x8086,
             device: 0x7010,
@@ -160,5 +185,38 @@ mod tests {
         // What a base address register says of the machine's ports, or beyond all of them, is not believed.
         assert_eq!(ports(0x01_0185, &[(0xcf8, 8), (0x20, 2), (0x1_0000, 8), (0x2000, 0x1000)]), []);
         assert_eq!([ports(0x01_0000, &[(0xc000, 64)]), ports(0x02_0000, &[(0xc000, 64)])], [vec![], vec![]]);
+    }
+
+    #[test]
+    fn small_regions_have_pages_that_are_theirs_alone_and_others_none() {
+        let bar = |index, address, bytes, alone| Bar { index, address, bytes, alone, ..Bar::default() };
+        let with = |bars: &[Bar], msix| {
+            lay_out(&PciInfo {
+                vendor: 0x8086,
+                device: 0x2922,
+                class: 0x01_0601,
+                address: PciAddress(0xfa),
+                bars: bars.iter().copied().collect(),
+                ports: heapless::Vec::new(),
+                msix,
+                config: Config([0; CONFIG_BYTES]),
+            })
+        };
+        let part = |at, from, bytes| Part { at, from: PhysAddr::new(from), bytes };
+        // Intel's ABAR of 2 KiB in the middle of a page, behind a region of two pages, and one of another device's page.
+        let abar = bar(5, 0xf7d3_b800, 0x800, 1);
+        let (parts, bars) = with(&[bar(0, 0xf000_0000, 0x2000, 0), bar(2, 0xf7d4_0000, 0x400, 0), abar], None);
+        assert_eq!(parts, [part(0, 0xf000_0000, 0x2000), part(0x2000, 0xf7d3_b000, 0x1000)]);
+        assert_eq!([bars[0].offset, bars[0].bytes, bars[2].bytes], [0, 0x2000, 0]);
+        assert_eq!([bars[5].offset, bars[5].bytes], [0x2800, 0x800]);
+        let (parts, bars) = with(&[bar(5, 0xf7d3_b800, 0x800, 0)], None);
+        assert!(parts.is_empty() && bars[5].bytes == 0);
+        // The core's table of MSI-X lies in it.
+        let (parts, bars) = with(&[abar], Some(MsixPlace { bar: 5, offset: 0x400, entries: 4 }));
+        assert!(parts.is_empty() && bars[5].bytes == 0);
+        // There is no more room.
+        let whole = layout::MMIO_STRIDE - PAGE_SIZE;
+        let (parts, bars) = with(&[bar(0, 1 << 32, 1 << 24, 0), abar], None);
+        assert_eq!((parts, bars[5].bytes), ([part(0, 1 << 32, whole)].into_iter().collect(), 0));
     }
 }

@@ -16,9 +16,9 @@ pub const ENTRY: Entry = Entry {
 
 fn run(_: &Bench) -> Result<Vec<Figure>> {
     let count = LONG.run(&Lab::with(Kind::Qemu)?)?;
-    let Cuts { epochs, kills, .. } = LONG;
+    let Cuts { epochs, kills, snapshots, .. } = LONG;
     let conditions = format!(
-        "QEMU, two virtio-blk disks, {epochs} epochs of disk-log, diskmux killed {kills} times; of up to 10 writes between two flushes all subsets, \
+        "QEMU, two virtio-blk disks, {epochs} epochs of disk-log, diskmux killed {kills} times, {snapshots} snapshots; of up to 10 writes between two flushes all subsets, \
          beyond all prefixes and 1,000 random subsets; none was wrong"
     );
     // Far below 2^53.

@@ -5,6 +5,7 @@
 //! in a fatal message. Machines that a test forgets are killed when they go out of scope.
 
 use crate::build::{Programs, build, build_test_cores};
+use crate::carried::{self, Files};
 use crate::error::{Context, Result, fail};
 use crate::http;
 use crate::image::{Contents, Data, stripped};
@@ -223,6 +224,15 @@ impl Boot<'_> {
     pub fn fleet(mut self, file: &str) -> Self {
         file.clone_into(&mut self.fleet);
         self
+    }
+
+    /// Has web servers carry the files of a folder, as `build-iso --files` does.
+    pub fn carrying(self, folder: &Path) -> Result<Self> {
+        let files = Files::of(folder)?;
+        let mut attached = Ok(());
+        let boot = self.system(|system| attached = files.attach(system));
+        attached?;
+        Ok(boot.program(carried::IMAGE, files.build()?))
     }
 
     /// Leaves the module `name` out.

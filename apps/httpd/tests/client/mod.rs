@@ -38,6 +38,11 @@ impl Got {
 
 /// Runs the server for `ms` milliseconds against these clients, on a machine that `prepare` has changed before.
 pub fn run_with(ms: u64, plans: Vec<Plan>, prepare: impl FnOnce()) -> Vec<Got> {
+    run_carrying(None, ms, plans, prepare)
+}
+
+/// The same with a server that carries this file system.
+pub fn run_carrying(carried: Option<&'static [u8]>, ms: u64, plans: Vec<Plan>, prepare: impl FnOnce()) -> Vec<Got> {
     let mut world = World::new(ARGS);
     prepare();
     let got = Rc::new(RefCell::new(vec![Got::default(); plans.len()]));
@@ -89,7 +94,7 @@ pub fn run_with(ms: u64, plans: Vec<Plan>, prepare: impl FnOnce()) -> Vec<Got> {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    assert!(matches!(block_on(race(httpd::serve(), clock)), Either::Right(())));
+    assert!(matches!(block_on(race(httpd::serve_with(carried), clock)), Either::Right(())));
     got.take()
 }
 

@@ -180,7 +180,7 @@ impl Devices for FakeBoard {
 
     fn pci_device(&self, index: usize) -> Option<PciInfo> {
         let mut bars = heapless::Vec::new();
-        bars.push(Bar { index: 0, io: 0, address: 0xf000_0000, bytes: 0x2000, reserved: [0; 6] }).expect("room");
+        bars.push(Bar { address: 0xf000_0000, bytes: 0x2000, ..Bar::default() }).expect("room");
         (index == 0).then(|| PciInfo {
             vendor: 0x8086,
             device: 0x100e,

@@ -6,7 +6,7 @@ use crate::error::{Context, Result, fail};
 use crate::machine::{DiskKind, Kind};
 use crate::manifest::model::System;
 use crate::test::Case;
-use crate::test::lab::{Lab, Running};
+use crate::test::lab::{Boot, Lab, Running, number};
 use crate::workspace::{Temporary, scratch};
 use std::fs;
 use std::path::Path;
@@ -23,6 +23,16 @@ pub const CASES: &[Case] = &[
         name: "qemu: disks: files that eight share",
         asserts: "eight web servers share a disk: each serves 5 MB byte for byte, all at once; diskmux that is killed amid a download loses no byte",
         run: shared,
+    },
+    Case {
+        name: "files on the boot medium",
+        asserts: "three web servers on a machine without disks serve a folder that `build-iso --files` has put into their image; its bytes are in no VM's memory",
+        run: carried,
+    },
+    Case {
+        name: "qemu: over the network: files",
+        asserts: "the same from what `pxe --files` makes",
+        run: carried_over_the_network,
     },
 ];
 
@@ -134,6 +144,34 @@ fn ide(lab: &Lab) -> Result<()> {
     let part = ["-r", "4000-9000", "-H", &format!("If-Range: {tag}")].map(str::to_owned);
     let part = asked(&running, 0, "/large.bin", &part.each_ref().map(String::as_str))?;
     ensure(part == large[4000..=9000], || format!("{} bytes that are not that part", part.len()))?;
+    running.power_off()
+}
+
+fn carried(lab: &Lab) -> Result<()> {
+    serves_what_is_carried(lab.boot("vms=httpd*3"))
+}
+
+fn carried_over_the_network(lab: &Lab) -> Result<()> {
+    serves_what_is_carried(lab.boot("vms=httpd*3").over_the_network())
+}
+
+fn serves_what_is_carried(boot: Boot<'_>) -> Result<()> {
+    let folder = Folder::make(LARGE)?;
+    let mut running = boot.carrying(&folder.root())?.start()?;
+    running.wait_for_services(SOON)?;
+    let large = folder.large()?;
+    for i in 0..3 {
+        let whole = asked(&running, i, "/large.bin", &[])?;
+        ensure(whole == large, || format!("{} bytes that are not those of the file", whole.len()))?;
+    }
+    let said = head(&running, "/a%20folder/", &[], "content-length")?;
+    ensure(said == "200 text/html; charset=utf-8 13", || said)?;
+    let said = head(&running, "/100b", &[], "content-length")?;
+    ensure(said.ends_with(" 100"), || format!("of the server's own documents: {said}"))?;
+    // Of the 1,221 pages of the file none, and a page of tables for each 512.
+    let lines = running.monitor("frames")?;
+    let held = lines.iter().find(|line| line.contains("owner=vm-memory ")).and_then(|line| number(line, "frames"));
+    ensure(held.is_some_and(|held| held < 3 * 100), || format!("three VMs hold too much: {}", lines.join("\n")))?;
     running.power_off()
 }
 
