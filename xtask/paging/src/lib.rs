@@ -1,5 +1,5 @@
 //! Plays wakes of many VMs against the pager's own code, and says how many of them needed the disk: the library behind
-//! `cargo xtask bench paging-policies`.
+//! `cargo xtask bench paging-policies`. Beside it, how long those wait whom the scheduler's gatekeeper lets in ([`admission`]), for `cargo xtask bench gatekeepers`.
 //!
 //! What is simulated is a machine without a memory tier: who is not in lies on a disk. The choice of who goes out is made by
 //! [`pager::victims::Victims`] with each of its orders, word for word as on a machine; around it stands a core that lets VMs in and out at
@@ -7,6 +7,7 @@
 //! ([`trace`]).
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod machine;
 pub mod optimum;
 mod random;

@@ -20,6 +20,7 @@ mod disk_speed;
 mod echo;
 mod fleet;
 mod game;
+mod gatekeepers;
 mod hoarders;
 mod host_tests;
 mod http;
@@ -201,6 +202,7 @@ fn all() -> Vec<Entry> {
         delivery::IDLE,
         delivery::DOCUMENTS,
         game::ENTRY,
+        gatekeepers::ENTRY,
         accounts::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
