@@ -43,11 +43,11 @@ pub async fn serve() -> u64 {
 }
 
 async fn echo(socket: &UdpSocket) -> ilwaco::net::Error {
-    // Of what came in fragments and is longer there is one byte more than can be sent back whole: it gets no answer, rather than one that is cut.
+    // Of what came in fragments and is longer there is a byte more than can be sent: it gets no answer, rather than one that is cut.
     let mut bytes = [0; LONGEST + 1];
     loop {
         match socket.recv_from(&mut bytes).await {
-            Ok((len, from)) if from.port() >= CLIENTS_FROM && len <= LONGEST => {
+            Ok((len, from)) if from.port() >= CLIENTS_FROM => {
                 // Who cannot be sent to gets nothing.
                 let _ = socket.send_to(&bytes[..len], from).await;
             }
