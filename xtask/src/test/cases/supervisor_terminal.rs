@@ -165,7 +165,7 @@ fn connections(lab: &Lab) -> Result<()> {
     asked_whether(&login)?;
     let (_, error, status) = login.ask_as(&["-W", "10.0.2.17:80"], "", b"")?;
     ensure(status == Some(255) && error.contains("stdio forwarding failed"), || format!("{status:?} {error}"))?;
-    let (_, error, status) = login.ask_as(&["-s"], "sftp", b"")?;
+    let (_, error, status) = login.ask_as(&["-s"], "netconf", b"")?;
     ensure(status == Some(255) && error.contains("subsystem request failed"), || format!("{status:?} {error}"))?;
     running.must_not_say(0, "panicked")?;
     running.power_off()
