@@ -68,7 +68,7 @@ fn piece(datagram: &[u8], at: usize) -> Vec<u8> {
     let half = |number: usize| u16::try_from(number).expect("short").to_be_bytes();
     let more = if at + MOST < datagram.len() { 0x2000 } else { 0 };
     let mut header =
-        [&[0x45, 0][..], &half(20 + bytes.len()), &[0, 1], &half(at / 8 | more), &[64, 17, 0, 0], &PEER, &GUEST]
+        [&[0x45, 0][..], &half(20 + bytes.len()), &[0, 1], &half((at / 8) | more), &[64, 17, 0, 0], &PEER, &GUEST]
             .concat();
     let sum: u32 = header.as_chunks::<2>().0.iter().map(|half| u32::from(u16::from_be_bytes(*half))).sum();
     let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded");
