@@ -16,7 +16,7 @@ const FIRST_ROUNDS: usize = 16;
 
 /// How long nothing may have happened before memory is given back that others can have then, nanoseconds.
 const QUIET_NS: u64 = 300_000_000;
-/// The same where nobody else can have it: what lies within the reserve of a VM is kept for it, and to have it again costs more than a request. A VM at rest
+/// The same where nobody else can have it: what lies within the reserve of a VM is kept for it, and to give it back and have it again costs nearly as much as a request. A VM at rest
 /// shows then what it needs, and what remains of requests is wiped.
 const REST_NS: u64 = 60_000_000_000;
 

@@ -4,7 +4,7 @@
 use crate::image_order::FILE_BYTES;
 use crate::image_query::ImageQuery;
 use crate::node::Node;
-use crate::query::Query;
+use crate::query::{ListQuery, Query};
 use crate::reply::{JSON, Reply};
 use crate::request::{Asked, BODY, Body, HEAD, Head, parse};
 use crate::shown::shown;
@@ -247,32 +247,33 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
 
 /// The VMs that are asked for, and the address at which the list goes on.
 async fn vms(node: &Node, text: &str) -> Reply {
-    let query = match Query::of_address(text) {
-        Ok(query) => query,
-        Err((key, takes)) => return Reply::text("400 Bad Request", format!("{}: give {takes}\n", shown(&key))),
-    };
-    match list::vms(node, &query, true).await {
+    match Query::of_address(text) {
+        Ok(query) => listed("/vms.json", text, list::vms(node, &query, true).await),
+        Err((key, takes)) => misunderstood(&key, takes),
+    }
+}
+
+/// The same of images.
+async fn images(node: &Node, text: &str) -> Reply {
+    match ImageQuery::of_address(text) {
+        Ok(query) => listed("/images.json", text, images::list(node, &query, true).await),
+        Err((key, takes)) => misunderstood(&key, takes),
+    }
+}
+
+/// A list, as `text` asks for it at `path`, and behind whom it goes on.
+fn listed(path: &str, text: &str, list: Result<(String, Option<String>), String>) -> Reply {
+    match list {
         Ok((body, more_after)) => {
-            let headers = more_after.map(|last| next("/vms.json", text, &last)).unwrap_or_default();
+            let headers = more_after.map(|last| next(path, text, &last)).unwrap_or_default();
             Reply { kind: JSON, headers, ..Reply::text("200 OK", body) }
         }
         Err(why) => Reply::text("503 Service Unavailable", why + "\n"),
     }
 }
 
-/// The same of images.
-async fn images(node: &Node, text: &str) -> Reply {
-    let query = match ImageQuery::of_address(text) {
-        Ok(query) => query,
-        Err((key, takes)) => return Reply::text("400 Bad Request", format!("{}: give {takes}\n", shown(&key))),
-    };
-    match images::list(node, &query, true).await {
-        Ok((body, more_after)) => {
-            let headers = more_after.map(|last| next("/images.json", text, &last)).unwrap_or_default();
-            Reply { kind: JSON, headers, ..Reply::text("200 OK", body) }
-        }
-        Err(why) => Reply::text("503 Service Unavailable", why + "\n"),
-    }
+fn misunderstood(key: &str, takes: &str) -> Reply {
+    Reply::text("400 Bad Request", format!("{}: give {takes}\n", shown(key)))
 }
 
 /// The header that says where a list goes on behind `last`. `text` has been understood, so that nothing in it ends a line.

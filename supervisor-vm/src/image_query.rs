@@ -1,6 +1,6 @@
 //! Which images are asked for: `image list` and `/images.json` take the same words.
 
-use crate::query::LIMIT;
+use crate::query::{LIMIT, ListQuery, limit};
 use alloc::string::{String, ToString};
 
 /// What an image must be to be listed, where the list begins, and how long it is.
@@ -20,42 +20,21 @@ impl Default for ImageQuery {
     }
 }
 
-impl ImageQuery {
-    /// The words for its parts.
-    pub const KEYS: [&'static str; 3] = ["name", "after", "limit"];
+impl ListQuery for ImageQuery {
+    const KEYS: &'static [&'static str] = &["name", "after", "limit"];
 
-    /// Takes one of its parts, by its word.
-    ///
-    /// # Errors
-    ///
-    /// What this part takes.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "name" => self.name = value.to_string(),
             "after" => self.after = Some(value.to_string()),
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=LIMIT).contains(limit));
-                self.limit = limit.ok_or("a number from 1 to 1000")?;
-            }
+            "limit" => self.limit = limit(value)?,
             _ => return Err("name, after or limit"),
         }
         Ok(())
     }
+}
 
-    /// That of an address: what stands behind its `?`.
-    ///
-    /// # Errors
-    ///
-    /// The word that is wrong, and what would be right.
-    pub fn of_address(text: &str) -> Result<ImageQuery, (String, &'static str)> {
-        let mut query = ImageQuery::default();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            query.set(key, value).map_err(|takes| (key.to_string(), takes))?;
-        }
-        Ok(query)
-    }
-
+impl ImageQuery {
     /// Whether the image of this name is asked for.
     pub fn takes(&self, name: &str) -> bool {
         name.starts_with(&self.name) && self.after.as_deref().is_none_or(|after| name > after)

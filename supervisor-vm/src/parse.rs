@@ -2,9 +2,8 @@
 
 use crate::command::Command;
 use crate::image_order::ImageOrder;
-use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
-use crate::query::Query;
+use crate::query::ListQuery;
 use crate::shown::shown;
 use crate::tenant_change::TenantChange;
 use crate::wanted::Wanted;
@@ -178,41 +177,33 @@ fn fleet(words: Words) -> Result<Command, String> {
     Ok(Command::FleetApply { dry_run, replace, prune, json })
 }
 
-fn list(mut words: Words) -> Result<Command, String> {
+fn list(words: Words) -> Result<Command, String> {
     const USAGE: &str = "vm list [--state STATE] [--image IMAGE] [--tenant TENANT] [--name BEGINNING] [--after VM] [--limit N] [--count] [--json]";
-    let (mut query, mut count, mut json) = (Query::default(), false, false);
-    while let Some(option) = words.next() {
-        let Some(key) = option.strip_prefix("--").filter(|key| !key.is_empty()) else {
-            return Err(format!("`{}` makes no sense here: {USAGE}", shown(option)));
-        };
-        match key {
-            "count" => count = true,
-            "json" => json = true,
-            key if Query::KEYS.contains(&key) => {
-                let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
-                query.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
-            }
-            _ => return Err(format!("`{}` makes no sense here: {USAGE}", shown(option))),
-        }
-    }
+    let (query, count, json) = listed(words, USAGE)?;
     Ok(Command::VmList { query, count, json })
 }
 
-fn list_images(mut words: Words) -> Result<Command, String> {
+fn list_images(words: Words) -> Result<Command, String> {
     const USAGE: &str = "image list [--name BEGINNING] [--after IMAGE] [--limit N] [--count] [--json]";
-    let (mut query, mut count, mut json) = (ImageQuery::default(), false, false);
+    let (query, count, json) = listed(words, USAGE)?;
+    Ok(Command::ImageList { query, count, json })
+}
+
+/// What a list is asked for, whether only the number is, and whether it is to be JSON.
+fn listed<Q: ListQuery>(mut words: Words, usage: &str) -> Result<(Q, bool, bool), String> {
+    let (mut query, mut count, mut json) = (Q::default(), false, false);
     while let Some(option) = words.next() {
         match option.strip_prefix("--") {
             Some("count") => count = true,
             Some("json") => json = true,
-            Some(key) if ImageQuery::KEYS.contains(&key) => {
-                let value = words.next().ok_or_else(|| format!("{option} has no value: {USAGE}"))?;
+            Some(key) if Q::KEYS.contains(&key) => {
+                let value = words.next().ok_or_else(|| format!("{option} has no value: {usage}"))?;
                 query.set(key, value).map_err(|takes| format!("{option} {}: give {takes}", shown(value)))?;
             }
-            _ => return Err(format!("`{}` makes no sense here: {USAGE}", shown(option))),
+            _ => return Err(format!("`{}` makes no sense here: {usage}", shown(option))),
         }
     }
-    Ok(Command::ImageList { query, count, json })
+    Ok((query, count, json))
 }
 
 fn top(mut words: Words) -> Result<Command, String> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::query::Query;
 use abi::attachment::Attachment;
 use abi::quota::Change;
 use abi::tenant::Tenant;

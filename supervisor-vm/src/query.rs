@@ -34,16 +34,46 @@ impl Default for Query {
     }
 }
 
-impl Query {
+/// What a list is asked for, in words.
+pub trait ListQuery: Default {
     /// The words for its parts.
-    pub const KEYS: [&'static str; 6] = ["state", "image", "tenant", "name", "after", "limit"];
+    const KEYS: &'static [&'static str];
 
     /// Takes one of its parts, by its word.
     ///
     /// # Errors
     ///
     /// What this part takes.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str>;
+
+    /// That of an address: what stands behind its `?`.
+    ///
+    /// # Errors
+    ///
+    /// The word that is wrong, and what would be right.
+    fn of_address(text: &str) -> Result<Self, (String, &'static str)> {
+        let mut query = Self::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            query.set(key, value).map_err(|takes| (key.to_string(), takes))?;
+        }
+        Ok(query)
+    }
+}
+
+/// How many at most a list names.
+///
+/// # Errors
+///
+/// What it takes: 1 to [`LIMIT`].
+pub fn limit(value: &str) -> Result<usize, &'static str> {
+    value.parse().ok().filter(|limit| (1..=LIMIT).contains(limit)).ok_or("a number from 1 to 1000")
+}
+
+impl ListQuery for Query {
+    const KEYS: &'static [&'static str] = &["state", "image", "tenant", "name", "after", "limit"];
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         let text = Some(value.to_string());
         match key {
             "state"
@@ -59,29 +89,14 @@ impl Query {
             }
             "name" => self.name = text,
             "after" => self.after = text,
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=LIMIT).contains(limit));
-                self.limit = limit.ok_or("a number from 1 to 1000")?;
-            }
+            "limit" => self.limit = limit(value)?,
             _ => return Err("state, image, tenant, name, after or limit"),
         }
         Ok(())
     }
+}
 
-    /// That of an address: what stands behind its `?`.
-    ///
-    /// # Errors
-    ///
-    /// The word that is wrong, and what would be right.
-    pub fn of_address(text: &str) -> Result<Query, (String, &'static str)> {
-        let mut query = Query::default();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            query.set(key, value).map_err(|takes| (key.to_string(), takes))?;
-        }
-        Ok(query)
-    }
-
+impl Query {
     /// The slot at which it begins; `None` when it begins behind all that run.
     pub fn first_slot(&self) -> Option<u32> {
         match &self.after {

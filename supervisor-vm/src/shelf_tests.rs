@@ -4,6 +4,7 @@ use crate::command::Command;
 use crate::image_query::ImageQuery;
 use crate::images::{count, list, put, remove, show};
 use crate::names::Named;
+use crate::query::ListQuery;
 use crate::restore;
 use abi::control::ControlReply;
 use abi::image::BYTES;
