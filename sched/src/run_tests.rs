@@ -85,7 +85,7 @@ fn events_become_a_plan() {
     stage.tell(ready(4));
     stage.tell(SchedEvent::Arrived { vm: vm(5), frames: 100, room: room(900), tenant: Tenant::UNSAID });
     assert_eq!(stage.serve(), u64::MAX, "nothing is left to do");
-    assert_eq!(stage.planned(), [SchedCommand::Admit { vm: vm(5) }, turn(3)]);
+    assert_eq!(stage.planned(), [SchedCommand::Admit { vm: vm(5) }, turn(3), turn(4)]);
 }
 
 #[test]

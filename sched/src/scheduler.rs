@@ -22,6 +22,8 @@ pub struct Scheduler<P> {
     /// Commands in the ring, and the time, when the core had last taken some.
     published: u32,
     published_at: u64,
+    /// Of the commands that were sent last one bit each, the last one's the lowest: set for those that name a turn.
+    turns: u64,
     /// A VM has blocked since then.
     blocked: bool,
     /// Entries that are planned ahead at most: about as many as are used in a quantum.
@@ -46,6 +48,7 @@ impl<P: Policy> Scheduler<P> {
             policy,
             published: 0,
             published_at: 0,
+            turns: 0,
             blocked: false,
             ahead: PLAN_DEPTH,
             quick: 0,
@@ -116,7 +119,8 @@ impl<P: Policy> Scheduler<P> {
             self.adapt(now.wrapping_sub(self.published_at));
             self.published_at = now;
         }
-        let mut outstanding = outstanding;
+        let (mut outstanding, mut named) = (outstanding, self.named(outstanding));
+        let before = outstanding;
         if !self.ruled && P::RULES.most_in_row != 0 && outstanding < capacity {
             self.ruled = true;
             send(SchedCommand::Rules { most_in_row: P::RULES.most_in_row, preempts: P::RULES.preempts });
@@ -149,14 +153,26 @@ impl<P: Policy> Scheduler<P> {
         if self.policy.runnable() == 0 {
             self.policy.rest();
         }
-        let full = self.depth().min(capacity);
-        while outstanding < full
+        self.turns = self.turns.checked_shl(outstanding.wrapping_sub(before)).unwrap_or(0);
+        // What names no turn does not count: the core, which has asked for a turn, does not ask again when all that comes is what somebody is allowed.
+        let depth = self.depth();
+        while outstanding < capacity
+            && named < depth
             && let Some(dispatch) = self.policy.next()
         {
             send(SchedCommand::Run { vm: dispatch.vm, quantum_ticks: dispatch.quantum_ticks });
+            self.turns = self.turns << 1 | 1;
             outstanding += 1;
+            named += 1;
         }
         self.published = outstanding;
+    }
+
+    /// How many of the last `outstanding` commands name a turn.
+    #[inline]
+    fn named(&self, outstanding: u32) -> u32 {
+        let others = 1_u64.checked_shl(outstanding).map_or(0, u64::wrapping_neg);
+        (self.turns & !others).count_ones()
     }
 
     /// The core has taken entries, for the first time in `ticks`. Those that are used up quickly are made more, as with few of them it would have to ask

@@ -1,7 +1,7 @@
 //! The scheduler against a simulated core: VMs that compute and VMs that wait, over a plan ring.
 
 use super::*;
-use crate::policy::{Allowance, Dispatch, RoundRobin, Rules};
+use crate::policy::{Allowance, Dispatch, Fair, RoundRobin, Rules};
 use abi::sched::{Admission, Room};
 use abi::tenant::Tenant;
 use abi::vm::{Seat, VmId};
@@ -84,6 +84,42 @@ fn the_plan_is_no_deeper_than_it_may_be() {
     let now = scheduler.published_at + QUANTUM - 1;
     assert_eq!(commands_at(&mut scheduler, now, 12), (16..20).map(run).collect::<Vec<_>>());
     assert_eq!(commands(&mut scheduler, u32::MAX), []);
+}
+
+/// The core asks once. It is told who runs next whenever somebody can, however much else there was to tell it, or is in the ring still.
+#[test]
+fn a_plan_names_a_turn_whatever_else_is_told() {
+    let mut scheduler = Scheduler::<Fair>::new(&mut Tables::on_heap(Scheduler::<Fair>::TABLES, SLOTS, SLOTS));
+    let plan = |scheduler: &mut Scheduler<Fair>, outstanding| {
+        let now = scheduler.published_at + 2 * QUANTUM;
+        let mut commands = Vec::new();
+        scheduler.plan(now, outstanding, RING, &mut |command| commands.push(command));
+        commands
+    };
+    let hello = SchedEvent::Hello { quantum_ticks: QUANTUM, admission: Admission::Fifo, room: room(1000) };
+    let ready = SchedEvent::Ready { vm: vm(4), seat: seat(4), weight: 100 };
+    let other = SchedEvent::Ready { vm: vm(5), seat: seat(5), weight: 100 };
+    let blocked = |index| SchedEvent::Blocked { vm: vm(index), seat: seat(index), ran_ticks: 5, idle: true };
+    scheduler.handle(hello).expect("good");
+    assert!(matches!(plan(&mut scheduler, 0)[..], [SchedCommand::Rules { .. }]));
+    // The rules are in the ring still.
+    scheduler.handle(ready).expect("good");
+    assert_eq!(plan(&mut scheduler, 1), [run(4)]);
+    assert_eq!(plan(&mut scheduler, 2), [], "one entry for one VM");
+    assert_eq!(plan(&mut scheduler, 1), [], "it is the one that is left");
+    // It sleeps while another one computes, so that it is owed something, and then it alone can run: both are told.
+    let tell = |scheduler: &mut Scheduler<Fair>, events: &[SchedEvent]| {
+        events.iter().for_each(|event| scheduler.handle(*event).expect("good"));
+    };
+    tell(&mut scheduler, &[blocked(4), other]);
+    for _ in 0..4 {
+        assert_eq!(plan(&mut scheduler, 0), [run(5)]);
+    }
+    tell(&mut scheduler, &[ready, blocked(4), ready, blocked(5)]);
+    let told = plan(&mut scheduler, 0);
+    let (last, others) = told.split_last().expect("something");
+    assert_eq!(*last, run(4));
+    assert!(!others.is_empty() && others.iter().all(|it| matches!(it, SchedCommand::Allow { .. })), "{told:?}");
 }
 
 #[test]

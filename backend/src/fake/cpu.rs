@@ -40,6 +40,8 @@ pub struct FakeBackend<const TIMER: bool> {
     pub entries: u64,
     /// The CPU's own timer does not end quanta as it says.
     pub slow_timer: bool,
+    /// An interrupt does not end a guest that runs: it waits.
+    pub deaf: bool,
     /// Every crossing, if somebody looks.
     pub asked: Option<Rc<RefCell<Vec<Asked>>>>,
     /// What comes with the next entry.
@@ -61,6 +63,7 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
             refuse: 0,
             entries: 0,
             slow_timer: false,
+            deaf: false,
             asked: None,
             pending: Barriers::NONE,
             entry: Barriers::NONE,

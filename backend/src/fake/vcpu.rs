@@ -123,7 +123,7 @@ impl<const TIMER: bool> FakeVcpu<TIMER> {
             return Exit::EntryFailure { error: 8, detail: 0 };
         }
         loop {
-            if cpu.wires.is_waiting() {
+            if cpu.wires.is_waiting() && !cpu.deaf {
                 if !TIMER {
                     return Exit::InterruptPending;
                 }

@@ -364,6 +364,25 @@ fn a_quantum_ends_by_the_timer_where_the_processor_does_not_count_it() {
     assert_eq!(machine.counted(&[Step::Compute(25_000), Step::Compute(1)]), [2, 1, 0]);
 }
 
+/// As on Bochs, where a guest that was entered with interrupts off hears of none: whoever else could have taken them waits for them.
+#[test]
+fn interrupts_are_taken_at_the_end_of_a_quantum_though_they_do_not_end_a_guest() {
+    let mut machine = Machine::<true>::without_scheduler(4096);
+    machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(1_000))));
+    machine.create(WITHOUT_NIC);
+    for _ in 0..40 {
+        machine.step();
+    }
+    machine.kernel.cpu.backend.deaf = true;
+    let before = machine.kernel.cpu.counters.interrupts;
+    machine.wires.raise(vector(NIC_GSI));
+    for _ in 0..4 {
+        machine.step();
+    }
+    assert!(machine.kernel.cpu.counters.interrupts > before);
+    assert!(!machine.wires.is_waiting());
+}
+
 /// Two guests that compute for ever share the CPU in quanta.
 fn shared<const TIMER: bool>() {
     let mut machine = Machine::<TIMER>::new(2048);
