@@ -157,6 +157,40 @@ fn large_heads() {
 }
 
 #[test]
+fn without_memory_a_client_is_served_from_what_is_there_or_told() {
+    let short_at = |ms: u64| {
+        move || {
+            let later = async move {
+                sleep(Duration::from_millis(ms)).await;
+                Sim::run_short(true);
+            };
+            ilwaco::task::spawn(later).expect("room");
+        }
+    };
+    let run = |plan: Plan| run_with(1000, vec![plan], short_at(50)).remove(0);
+    // The document goes through the connection's own memory where there is none for anything else.
+    let got = run(vec![(0, get("/100k")), (25, get("/100k")), (100, get("/100k"))]);
+    assert_eq!(got.codes(), ["200"; 3]);
+    assert!(got.bytes.len() > 3 * 102_400 && got.ended.is_none());
+    let told = |plan: Plan| {
+        let got = run(plan);
+        let text = got.text();
+        assert!(got.ended.is_some() && text.contains("\r\nConnection: close\r\n"), "{text}");
+        assert!(text.contains("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
+        got.codes().len()
+    };
+    assert_eq!(told(vec![(100, get("/100b"))]), 1);
+    let large = get("/100b").replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "c".repeat(9000)));
+    assert_eq!(told(vec![(0, large[..3000].to_string()), (100, large[3000..].to_string())]), 1);
+    for path in ["/", "/status", "/status.json"] {
+        assert_eq!(told(vec![(0, get("/100k")), (100, get(path))]), 2, "{path}");
+    }
+    // Nobody is let in whom nothing can be said to.
+    let got = run_with(1000, vec![vec![(0, get("/100b"))]], || Sim::run_short(true)).remove(0);
+    assert!(got.bytes.is_empty() && got.ended.is_none() && got.reset.is_none());
+}
+
+#[test]
 fn conditions_and_parts() {
     let with = |path: &str, headers: &str| get(path).replace("\r\n\r\n", &format!("\r\n{headers}\r\n\r\n"));
     let whole = one(300, &get("/100k")).text();

@@ -4,6 +4,7 @@
 //! packet for it waits for the answer. Who completes a handshake is learnt by that, and need not be asked for.
 
 use super::bounded::Bounded;
+use super::capacity::secures_bytes;
 use super::device::NicDevice;
 use super::frame::{
     ETHERNET_HEADER, ICMPV6, IPV4, IPV6, Mac, Own, be32, group_mac, is_link_local, mapped, solicited, unmapped,
@@ -167,7 +168,9 @@ impl Link {
             None => return,
         };
         self.asking[index].wanted = true;
-        if let Some(frame) = hold {
+        if let Some(frame) = hold
+            && secures_bytes(frame.len())
+        {
             // The latest one (RFC 1122 2.3.2.2).
             self.asking[index].held = Some(frame.into());
         }

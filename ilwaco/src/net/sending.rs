@@ -19,10 +19,17 @@ const SEND_BATCH: usize = 16;
 /// How long an interrupt for space to send is waited for.
 const BLOCKED_US: u64 = 100_000;
 
+/// How long memory for a frame is waited for.
+pub(super) const STARVED_US: u64 = 10_000;
+
 impl Stack {
     /// Sends what is to be sent. When the next poll is due, in microseconds.
     pub(super) fn send(&mut self, now: Instant) -> u64 {
         self.now = now.as_nanos() / 1000;
+        let is_due = !self.touched.is_empty() || self.timers.min(self.datagrams_due).min(self.link.due) <= self.now;
+        if self.starved || is_due && !self.has_pages() {
+            return self.now + STARVED_US;
+        }
         if self.datagrams_due <= self.now {
             self.send_datagrams();
         }
