@@ -368,6 +368,11 @@ impl Connection {
                 response::not_modified(&mut self.output, constant, after, &self.site.moment());
                 self.write().await
             }
+            Ok(What::Unchanged) => {
+                let code = response::NOT_MODIFIED;
+                response::bare(&mut self.output, code, NEVER_KEPT, None, after, &self.site.moment());
+                self.write().await
+            }
             Ok(What::OutOfRange(constant)) => {
                 response::out_of_range(&mut self.output, constant, after, &self.site.moment());
                 self.write().await

@@ -214,6 +214,21 @@ fn conditions_and_parts() {
     let none = one(300, &(with("/100k", "Range: bytes=102400-") + &get("/100b")));
     assert_eq!(none.codes(), ["416", "200"]);
     assert_eq!(header(&none.text(), "Content-Range"), Some("bytes */102400".to_string()));
+    let lines = format!("If-None-Match: \"other\"\r\nAccept: */*\r\nif-none-match: , {tag} ,");
+    assert_eq!(one(300, &with("/100k", &lines)).codes(), ["304"], "one list in two lines");
+    for path in ["/", "/status", "/status.json"] {
+        let star = one(300, &(with(path, "If-None-Match: *") + &get("/100b")));
+        assert_eq!(star.codes(), ["304", "200"], "{path}");
+        assert!(
+            header(&star.text(), "Cache-Control").is_some()
+                && header(&star.text(), "Content-Length") != Some("0".into())
+        );
+        assert_eq!(one(300, &with(path, "If-Match: \"a\"")).codes(), ["412"], "{path}");
+        assert_eq!(
+            one(300, &with(path, "If-Match: *\r\nIf-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT")).codes(),
+            ["200"]
+        );
+    }
     let head = one(300, &with("/100k", "Range: bytes=0-0").replace("GET", "HEAD"));
     assert_eq!(head.codes(), ["200"], "only GET knows parts");
 }
