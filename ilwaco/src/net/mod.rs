@@ -56,6 +56,7 @@ mod tcp_listener;
 mod tests;
 mod track;
 mod udp;
+mod waiting;
 mod wire;
 
 pub use buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};

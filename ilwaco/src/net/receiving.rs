@@ -264,6 +264,7 @@ impl Stack {
         match (whole, class) {
             (Some(whole), Some(Class::Datagram { port, .. })) if self.is_bound(port) => {
                 self.counters.assembled_datagrams += 1;
+                self.relieve(port);
                 let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
                 self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
                 self.datagrams_due = 0;
@@ -330,6 +331,17 @@ impl Stack {
         may
     }
 
+    /// Makes room in the socket that receives at a port.
+    fn relieve(&mut self, port: u16) {
+        for (handle, socket) in self.datagrams.iter_mut() {
+            if let smoltcp::socket::Socket::Udp(socket) = socket
+                && socket.endpoint().port == port
+            {
+                self.waiting.relieve(handle, socket);
+            }
+        }
+    }
+
     /// Whether a socket receives at a port.
     fn is_bound(&self, port: u16) -> bool {
         self.datagrams.iter().any(|(_, socket)| match socket {
@@ -341,6 +353,7 @@ impl Stack {
     /// A datagram is next.
     fn datagram(&mut self, port: u16, unicast: bool) {
         if self.is_bound(port) {
+            self.relieve(port);
             let time = stack_time(self.now);
             let mut wire = Wire::plain(&mut self.device, &mut self.link, self.now);
             if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams) == PollIngressSingleResult::None {

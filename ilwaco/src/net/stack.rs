@@ -21,6 +21,7 @@ use super::paths::{self, Paths};
 use super::place::Place;
 use super::servers::Servers;
 use super::stack_time::stack_time;
+use super::waiting::Waiting;
 use crate::time::Instant;
 use abi::nic::Listens;
 use alloc::boxed::Box;
@@ -60,6 +61,8 @@ pub(crate) struct Stack {
     /// UDP sockets.
     pub(super) datagrams: SocketSet<'static>,
     pub(super) datagrams_due: u64,
+    /// Datagrams for which their sockets have no room.
+    pub(super) waiting: Waiting,
     pub(super) fragments: Fragments,
     /// Where the boot arguments ask for an IPv6 address beyond the link-local one.
     pub(super) autoconf: Option<Box<Autoconf>>,
@@ -113,6 +116,7 @@ impl Stack {
             listeners: Vec::new(),
             datagrams: SocketSet::new(Vec::new()),
             datagrams_due: u64::MAX,
+            waiting: Waiting::default(),
             fragments: Fragments::default(),
             autoconf: None,
             dhcp: None,
@@ -189,6 +193,7 @@ impl Stack {
             }
         }
         self.datagrams_due = u64::MAX;
+        self.waiting = Waiting::default();
     }
 
     /// Says in the NIC page which broadcasts are wanted: those for the sockets' ports, and DHCP's answers; and where connections are
