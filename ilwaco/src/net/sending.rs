@@ -2,7 +2,7 @@
 
 use super::connection::{ACK_DELAY_US, Stage};
 use super::ended::Ended;
-use super::frame::ETHERNET_HEADER;
+use super::frame::{ETHERNET_HEADER, Flow, unmapped};
 use super::headers::{HEADERS_MOST, cut_size};
 use super::paths;
 use super::place::Place;
@@ -198,9 +198,19 @@ impl Stack {
     /// A connection's socket may be about to send everything again: it hears of the congestion window before.
     #[cold]
     fn narrow(&mut self, index: usize) {
-        let Some(Place { track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
+        let Some(Place { flow: Flow { remote, .. }, track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index)
+        else {
+            return;
+        };
         let time = stack_time(self.now);
-        if due(self.iface.poll_at(time, &endpoint.set)) > self.now || !track.times_out() {
+        if due(self.iface.poll_at(time, &endpoint.set)) > self.now {
+            return;
+        }
+        if track.gives_size_up(unmapped(*remote).is_some()) {
+            // What goes for the third time is smaller, and not only what goes for the fourth.
+            self.paths.remember(*remote, track.mtu, self.now);
+        }
+        if !track.times_out() {
             return;
         }
         if let Some(limit) = track.congestion.limit(track.peer.scale) {

@@ -318,6 +318,27 @@ fn a_path_that_swallows_large_packets_is_found_out() {
 }
 
 #[test]
+fn a_small_document_arrives_when_two_of_its_packets_were_swallowed() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(80).expect("free");
+        spawn(async move {
+            while let Ok(mut stream) = listener.accept().await {
+                stream.write_all(&[b'x'; 2258]).await.expect("open");
+                sleep(Duration::from_secs(60)).await;
+            }
+        })
+        .expect("room");
+        let mut host = far();
+        open(&mut sim, &mut host).await;
+        // After one second, and after two more.
+        let all = fetch(&mut sim, &mut host, 4, 1300).await;
+        let bytes: usize = all.iter().map(|heard| heard.data.len()).sum();
+        assert_eq!(bytes, 2258, "{:?}", all.len());
+    });
+}
+
+#[test]
 fn errors_quote_what_came_and_are_few() {
     let mut sim = machine(ARGS);
     block_on(async {
