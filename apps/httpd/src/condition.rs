@@ -60,7 +60,8 @@ pub enum Verdict {
 }
 
 impl Conditions<'_> {
-    /// Judges them, for a document that is another one each time, and has neither a tag nor a date: there is one, and nobody can have it (RFC 9110, section 13.1).
+    /// Judges them, for a document that is another one each time, and has neither a tag nor a date: there is one, and nobody can
+    /// have it (RFC 9110, section 13.1).
     pub fn judge_fleeting(&self) -> Verdict {
         match self {
             Conditions { if_match: Some(list), .. } if !lists(*list, None, true) => Verdict::Failed,

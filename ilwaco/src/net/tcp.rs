@@ -183,8 +183,8 @@ impl TcpStream {
     /// [`TcpStream::sent`] does.
     ///
     /// # Errors
-    /// As [`TcpStream::write_all`], and [`Error::NoMemory`] when there is none for the copy: nothing is sent then, and [`TcpStream::write_all`], which needs none,
-    /// can still send the same.
+    /// As [`TcpStream::write_all`], and [`Error::NoMemory`] when there is none for the copy: nothing is sent then, and
+    /// [`TcpStream::write_all`], which needs none, can still send the same.
     pub async fn send(&mut self, head: &[u8], body: Repeated) -> Result<(), Error> {
         poll_fn(|cx| ready(with(|stack| stack.send_content(self.index, head, body, cx.waker())))).await
     }

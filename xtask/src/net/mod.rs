@@ -4,7 +4,8 @@
 //! Bochs' own slirp takes five forwarded ports at most and stalls with many connections. So the machine's NIC is plugged
 //! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2. It accepts
 //! connections on the host's loopback interface ([`inbound`]) and makes them again into the machine, as many at once as a guest
-//! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface, and those to others where they lead ([`outbound`], [`outside`]).
+//! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface, and those to others
+//! where they lead ([`outbound`], [`outside`]).
 //! [`relay`] moves their bytes. Datagrams go from the loopback interface into the machine and back ([`datagrams`]).
 
 mod capacity;
