@@ -14,6 +14,11 @@ pub trait Blocks {
     /// Blocks of [`BLOCK`] bytes that the disk has.
     fn blocks(&self) -> u64;
 
+    /// Whether there is memory to keep another block of those that were read. Without, they are read again when they are wanted.
+    fn may_keep(&self) -> bool {
+        true
+    }
+
     /// Reads a block into `into`.
     ///
     /// # Errors

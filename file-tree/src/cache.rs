@@ -34,13 +34,13 @@ impl Cache {
         Some(entry.bytes.clone())
     }
 
-    /// Keeps a block that was read.
-    pub(crate) fn put(&self, block: u64, bytes: Rc<[u8; BLOCK]>) {
+    /// Keeps a block that was read, in the place of another one unless `may_grow`.
+    pub(crate) fn put(&self, block: u64, bytes: Rc<[u8; BLOCK]>, may_grow: bool) {
         let entry = Entry { block, used: self.tick(), bytes };
         let mut entries = self.entries.borrow_mut();
         // Somebody else may have waited for the same block.
         let place = match entries.iter().position(|entry| entry.block == block) {
-            None if entries.len() < self.most => return entries.push(entry),
+            None if entries.len() < self.most && may_grow => return entries.push(entry),
             None => (0..entries.len()).min_by_key(|&index| entries[index].used),
             found => found,
         };
@@ -73,13 +73,17 @@ mod tests {
     fn who_was_not_used_for_longest_makes_room() {
         let cache = Cache::new(2);
         let bytes = |byte| Rc::new([byte; BLOCK]);
-        cache.put(1, bytes(1));
-        cache.put(2, bytes(2));
-        cache.put(1, bytes(3));
+        cache.put(1, bytes(1), true);
+        cache.put(2, bytes(2), true);
+        cache.put(1, bytes(3), true);
         assert_eq!((cache.len(), cache.get(1).map(|bytes| bytes[9])), (2, Some(3)), "once");
-        cache.put(7, bytes(7));
+        cache.put(7, bytes(7), true);
         assert!(cache.get(2).is_none() && cache.get(1).is_some() && cache.get(7).is_some());
+        cache.put(8, bytes(8), false);
+        assert!(cache.get(1).is_none() && cache.get(8).is_some() && cache.len() == 2);
         cache.clear();
         assert!(cache.len() == 0 && cache.get(7).is_none());
+        cache.put(8, bytes(8), false);
+        assert_eq!(cache.len(), 0, "there is nothing that it could take the place of");
     }
 }

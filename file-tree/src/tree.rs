@@ -147,7 +147,7 @@ impl<B: Blocks> Tree<B> {
                 if let Some(bytes) = Rc::get_mut(&mut bytes) {
                     self.read_past_the_cache(of_disk, bytes).await?;
                 }
-                self.cache.put(of_disk, bytes.clone());
+                self.cache.put(of_disk, bytes.clone(), self.disk.may_keep());
                 bytes
             }
         };

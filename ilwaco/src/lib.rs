@@ -64,6 +64,12 @@ pub fn has_memory_for(bytes: usize) -> bool {
     net::secures_bytes(bytes)
 }
 
+/// True when a connection can have so many bytes more of memory that was promised to it when it was accepted: [`net::PROMISED_BYTES`] in all. What is
+/// there then may be gone after the next await. False only where others took more than could be foreseen.
+pub fn has_promised_memory_for(bytes: usize) -> bool {
+    net::secures_promised(bytes)
+}
+
 /// Ends this VM with a code.
 pub fn exit(code: u64) -> ! {
     platform::exit(code)

@@ -7,16 +7,17 @@ use {crate::heap, crate::stack, core::ops::Range};
 /// Has the machine give memory to the stack, as deep as it usually is: idle VMs give it back. False when it has not as much.
 #[cfg(target_os = "none")]
 pub(crate) fn secure_stack() -> bool {
-    platform::take(stack::working_pages())
+    let pages = stack::working_pages();
+    platform::take(pages.clone()) == pages.len()
 }
 
 /// Whether the machine has memory for the stack.
 #[cfg(not(target_os = "none"))]
 pub(crate) fn secure_stack() -> bool {
-    platform::has_memory()
+    platform::has_pages()
 }
 
-/// Gives back what the heap and the stack do not use just now. Returns the frames that were freed.
+/// Gives back what the heap and the stack do not use just now, and connections were not promised. Returns the frames that were freed.
 #[cfg(target_os = "none")]
 pub(crate) fn return_memory() -> u64 {
     let mut freed = 0;
@@ -26,8 +27,13 @@ pub(crate) fn return_memory() -> u64 {
         // `dead_pages` names pages that lie below everything that is live on the stack.
         freed += unsafe { platform::give_back(first, count) };
     };
-    heap::free_pages(&mut give);
-    let stack = stack::dead_pages();
+    // Connections that somebody has may go on at any time.
+    let kept = crate::net::promised();
+    heap::free_pages(kept, &mut give);
+    let mut stack = stack::dead_pages();
+    if kept != 0 {
+        stack.end = stack.end.min(stack::working_pages().start).max(stack.start);
+    }
     if !stack.is_empty() {
         give(stack);
     }

@@ -66,11 +66,13 @@ enum Slot {
 
 struct Executor {
     slots: RefCell<Vec<Slot>>,
+    /// Slots that have a task.
+    used: Cell<usize>,
     ready: RefCell<Option<Arc<Ready>>>,
 }
 
 global! {
-    static EXECUTOR: Executor = Executor { slots: RefCell::new(Vec::new()), ready: RefCell::new(None) };
+    static EXECUTOR: Executor = Executor { slots: RefCell::new(Vec::new()), used: Cell::new(0), ready: RefCell::new(None) };
 }
 global! {
     static SHUTDOWN: Shutdown = Shutdown { asked: Cell::new(false), waker: RefCell::new(None) };
@@ -106,6 +108,11 @@ pub(crate) fn is_ready() -> bool {
     EXECUTOR.with(Executor::is_ready)
 }
 
+/// Takes memory for the places of so many more tasks, if there is some. False when there is none.
+pub(crate) fn secure(tasks: usize) -> bool {
+    EXECUTOR.with(|executor| executor.secure(tasks))
+}
+
 /// Gives memory that is not in use back to the heap.
 pub(crate) fn shrink() {
     EXECUTOR.with(Executor::shrink);
@@ -133,7 +140,25 @@ impl Executor {
         let waker = waker.unwrap_or_else(|| Arc::new(TaskWaker { ready: self.ready(), index }).into());
         waker.wake_by_ref();
         slots[index] = Slot::Waiting(Task { future, waker });
+        self.used.set(self.used.get() + 1);
         Ok(())
+    }
+
+    /// See [`secure`].
+    fn secure(&self, tasks: usize) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let wanted = (self.used.get() + tasks).min(MAX_TASKS);
+        if slots.capacity() >= wanted {
+            return true;
+        }
+        // Not each time one.
+        let wanted = wanted + wanted / 4 + 1;
+        let secured = crate::net::secures_bytes(wanted * size_of::<Slot>());
+        if secured {
+            let len = slots.len();
+            slots.reserve_exact(wanted.saturating_sub(len));
+        }
+        secured
     }
 
     /// See [`run_ready`].
@@ -175,6 +200,7 @@ impl Executor {
             let Task { future, waker } = task;
             // Before others can have its place.
             drop(future);
+            self.used.set(self.used.get().saturating_sub(1));
             self.put(index, Slot::Free(Some(waker)));
         } else {
             self.put(index, Slot::Waiting(task));
@@ -212,6 +238,7 @@ pub(crate) fn forget_all() {
         // Dropped outside of the borrow: what a task owns may look for the executor.
         let slots = executor.slots.take();
         drop(slots);
+        executor.used.set(0);
         executor.ready.take();
     });
     SHUTDOWN.with(|shutdown| {

@@ -177,6 +177,23 @@ pub(crate) fn forget_all() {
     TIMERS.with(|timers| timers.replace(Wheel::new()));
 }
 
+/// Takes memory for so many timers in all, if there is some. False when there is none.
+pub(crate) fn secure(timers: usize) -> bool {
+    TIMERS.with(|wheel| {
+        let mut wheel = wheel.borrow_mut();
+        if wheel.capacity() >= timers {
+            return true;
+        }
+        // Not each time a bit.
+        let timers = timers + timers / 4;
+        let secured = crate::net::secures_bytes(Wheel::<Waker>::bytes(timers));
+        if secured {
+            wheel.reserve(timers);
+        }
+        secured
+    })
+}
+
 /// Gives the memory of timers that are gone back to the heap.
 pub(crate) fn shrink() {
     TIMERS.with(|timers| timers.borrow_mut().shrink());

@@ -138,6 +138,21 @@ impl<T> Wheel<T> {
         Some(earliest)
     }
 
+    /// How many timers there can be before more memory is taken.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    /// Takes memory for so many timers in all.
+    pub(crate) fn reserve(&mut self, timers: usize) {
+        self.entries.reserve_exact(timers.saturating_sub(self.entries.len()));
+    }
+
+    /// Bytes that so many timers take.
+    pub(crate) fn bytes(timers: usize) -> usize {
+        timers * size_of::<Entry<T>>()
+    }
+
     /// Gives back the memory of timers that are gone, when none is left.
     pub(crate) fn shrink(&mut self) {
         if self.occupied == [0; LEVELS] {

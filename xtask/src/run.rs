@@ -72,6 +72,9 @@ pub struct Args {
     /// The network [default: slirp up to 64 VMs, tap beyond]
     #[arg(long, value_name = "KIND")]
     net: Option<NetKind>,
+    /// Where VMs get to beyond the host, with --net slirp
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t)]
+    outside: net::Outside,
     /// What connects it to the network [default: virtio, on Bochs e1000]
     #[arg(long, value_name = "NIC")]
     nic: Option<Nic>,
@@ -158,7 +161,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     config.window = !args.headless && has_window();
     config.net = match kind {
         NetKind::Tap => Net::Tap(tap::DEVICE.to_owned()),
-        NetKind::Slirp => Net::User(service::forwards(&vms)?),
+        NetKind::Slirp => Net::User(service::forwards(&vms)?, args.outside),
     };
     if kind == NetKind::Tap && options::address(&all, &system).is_some_and(|net| net == "dhcp") {
         net::dhcp::serve(net::TAP_PREFIX)?;

@@ -17,6 +17,8 @@ pub enum What {
     Found,
     /// The client has this document.
     NotModified(&'static Constant),
+    /// The client wants a document that is another one each time only where there is none.
+    Unchanged,
     /// The document has no such part.
     OutOfRange(&'static Constant),
 }
@@ -61,6 +63,14 @@ fn what(request: &Request, input: &[u8]) -> Result<What, Code> {
     }
     let document = Document::at(request.path).map_err(|_| response::BAD_REQUEST)?.ok_or(response::NOT_FOUND)?;
     match document {
+        Document::Index | Document::Status | Document::StatusJson if request.is_conditional => {
+            match request::conditions(input).judge_fleeting() {
+                Verdict::NotModified => Ok(What::Unchanged),
+                Verdict::Failed => Err(response::PRECONDITION_FAILED),
+                _ if request.wants_json && document == Document::Status => Ok(What::Whole(Document::StatusJson)),
+                _ => Ok(What::Whole(document)),
+            }
+        }
         Document::Status if request.wants_json => Ok(What::Whole(Document::StatusJson)),
         Document::Constant(constant) if request.is_conditional => {
             judged(constant, &request::conditions(input), request.method)

@@ -14,7 +14,7 @@ use crate::site::{Large, Site};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use ilwaco::net::{Error, SEND_BYTES, TcpStream};
+use ilwaco::net::{Error, PROMISED_BYTES, SEND_BYTES, TcpStream};
 use ilwaco::task::yield_now;
 use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};
 
@@ -42,6 +42,15 @@ const TURN: u32 = 16;
 /// Bytes of a request up to which it is kept until the next one, which tends to be the same: of a client that measures, asks whether the
 /// server is there, or shows what changes.
 const KEPT: usize = 512;
+/// Bytes that a head of an answer takes at most, or an answer that consists of nothing else.
+const HEAD_BYTES: usize = 512;
+const _: () = assert!(HEAD_BYTES + KEPT <= PROMISED_BYTES);
+/// The same of a constant document, of which what is small leaves in one piece with it.
+const JOINED_HEAD: usize = 300;
+/// What the state takes as text or JSON while it grows.
+const STATUS_BYTES: usize = 2048;
+/// What it takes to look whether a tree has a document, beside what that keeps.
+const LOOK_BYTES: usize = 12 << 10;
 
 /// Why a connection ends early.
 enum Fate {
@@ -49,11 +58,13 @@ enum Fate {
     Close,
     /// The client does not take what it is sent, or does not stop sending.
     Abort,
+    /// There is no memory for what is to be received or sent, of which nothing was sent yet.
+    NoMemory,
 }
 
 impl From<Error> for Fate {
-    fn from(_: Error) -> Fate {
-        Fate::Close
+    fn from(error: Error) -> Fate {
+        if error == Error::NoMemory { Fate::NoMemory } else { Fate::Close }
     }
 }
 
@@ -99,6 +110,18 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Result<(), Fate> {
+        match self.serve_all().await {
+            // It says so from memory that is there, and what was asked for is asked for again.
+            Err(Fate::NoMemory) => {
+                self.site.count(true);
+                self.write_bytes(response::NO_MEMORY).await?;
+                self.linger().await
+            }
+            served => served,
+        }
+    }
+
+    async fn serve_all(&mut self) -> Result<(), Fate> {
         let mut turn = 0;
         let mut first = true;
         loop {
@@ -149,6 +172,9 @@ impl Connection {
                         self.known = self.is_worth_keeping(&answer).then_some(answer);
                         if let Some(files) = &self.site.files {
                             // In memory of its own, so that a connection of a VM without a disk is not larger for it.
+                            if !ilwaco::has_memory_for(LOOK_BYTES) {
+                                return Err(Fate::NoMemory);
+                            }
                             match Box::pin(files.answer(&request, &self.input)).await {
                                 Ok(None) => {}
                                 Ok(found) => (self.found, answer.what) = (found, Ok(What::Found)),
@@ -237,7 +263,7 @@ impl Connection {
             } else {
                 self.input.drain(..len);
             }
-            if self.large.is_some() && self.input.len() < SMALL_HEAD {
+            if self.large.is_some() && self.input.len() < SMALL_HEAD && ilwaco::has_memory_for(SMALL_HEAD) {
                 self.input.shrink_to(SMALL_HEAD);
                 self.large = None;
             }
@@ -256,18 +282,27 @@ impl Connection {
     /// Reports an error behind which nothing more is answered, and sees to it that the client gets to read it.
     async fn refuse(&mut self, code: Code) -> Result<(), Fate> {
         self.site.count(true);
-        self.output.clear();
-        self.held = None;
+        self.clear_output(HEAD_BYTES)?;
         response::error(&mut self.output, code, After::Close, true, &self.site.moment());
         self.write().await?;
+        self.linger().await
+    }
+
+    /// Ends the connection, and reads what the client still sends.
+    async fn linger(&mut self) -> Result<(), Fate> {
         self.stream.finish();
         // A connection that was closed with the client's bytes unread would stop a client that is still sending.
         self.large = None;
         let since = Instant::now();
         loop {
-            self.input = Vec::new();
+            // Nobody else could have what is smaller.
+            self.input.clear();
+            if self.input.capacity() > KEPT {
+                self.input = Vec::new();
+            }
             let patience = LINGER_TIMEOUT.saturating_sub(since.elapsed()).min(LINGER_SILENCE);
-            match timeout(patience, self.stream.read_onto(&mut self.input, SMALL_HEAD)).await {
+            match timeout(patience, self.stream.read_onto(&mut self.input, KEPT)).await {
+                Ok(Err(Error::NoMemory)) => return Ok(()),
                 Ok(read) if read? > 0 => {}
                 Err(_) if since.elapsed() >= LINGER_TIMEOUT => return Err(Fate::Abort),
                 _ => return Ok(()),
@@ -287,24 +322,31 @@ impl Connection {
         {
             // Clients that stay tend to ask for the same again.
             let wanted = Some((constant, self.site.second(), after));
-            if self.held != wanted {
-                self.output.clear();
-                response::whole(&mut self.output, constant, after, constant.len(), &self.site.moment());
-                self.output.extend_from_slice(constant.bytes(0, JOINED));
-                self.held = wanted;
+            let is_held = self.held == wanted;
+            if is_held || self.clear_output(JOINED_HEAD + constant.len()).is_ok() {
+                if !is_held {
+                    response::whole(&mut self.output, constant, after, constant.len(), &self.site.moment());
+                    self.output.extend_from_slice(constant.bytes(0, JOINED));
+                    self.held = wanted;
+                }
+                return self.write().await;
             }
-            return self.write().await;
         }
-        self.output.clear();
-        self.held = None;
+        self.clear_output(HEAD_BYTES)?;
         match answer.what {
             Ok(What::Whole(Document::Constant(constant))) => {
                 response::whole(&mut self.output, constant, after, 0, &self.site.moment());
                 self.send_constant(answer, constant, 0, constant.len()).await
             }
             Ok(What::Whole(Document::Index)) => {
+                if !ilwaco::has_memory_for(page::MOST_BYTES) {
+                    return Err(Fate::NoMemory);
+                }
                 let page = self.site.index();
                 self.send(answer, content_type::HTML, page::HEADERS, &page).await
+            }
+            Ok(What::Whole(Document::Status | Document::StatusJson)) if !ilwaco::has_memory_for(STATUS_BYTES) => {
+                Err(Fate::NoMemory)
             }
             Ok(What::Whole(Document::Status)) => {
                 let page = self.site.status(false);
@@ -324,6 +366,11 @@ impl Connection {
             },
             Ok(What::NotModified(constant)) => {
                 response::not_modified(&mut self.output, constant, after, &self.site.moment());
+                self.write().await
+            }
+            Ok(What::Unchanged) => {
+                let code = response::NOT_MODIFIED;
+                response::bare(&mut self.output, code, NEVER_KEPT, None, after, &self.site.moment());
                 self.write().await
             }
             Ok(What::OutOfRange(constant)) => {
@@ -350,17 +397,11 @@ impl Connection {
         }
         if self.output.len() + end - start <= SEND_BYTES {
             // All of it leaves at once in any case.
-            self.write().await?;
-            let mut at = start;
-            while at < end {
-                let bytes = constant.bytes(at, end);
-                self.write_bytes(bytes).await?;
-                at += bytes.len();
-            }
-            return Ok(());
+            return self.write_constant(constant, start, end).await;
         }
         let sent = self.stream.send(&self.output, constant.repeated(start, end));
         match timeout(WRITE_TIMEOUT, sent).await {
+            Ok(Err(Error::NoMemory)) => return self.write_constant(constant, start, end).await,
             Ok(sent) => sent?,
             Err(_) => return Err(Fate::Abort),
         }
@@ -380,6 +421,38 @@ impl Connection {
                 return Err(Fate::Abort);
             }
         }
+        Ok(())
+    }
+
+    /// Sends the head that is in the output and bytes of a constant document, in pieces, by way of the connection's own memory.
+    async fn write_constant(&mut self, constant: &Constant, start: usize, end: usize) -> Result<(), Fate> {
+        self.write().await?;
+        let mut at = start;
+        while at < end {
+            let bytes = constant.bytes(at, end.min(at + PIECE));
+            self.write_bytes(bytes).await?;
+            at += bytes.len();
+        }
+        Ok(())
+    }
+
+    /// Empties the output, which has room for so many bytes then.
+    fn clear_output(&mut self, bytes: usize) -> Result<(), Fate> {
+        self.output.clear();
+        self.held = None;
+        if self.output.capacity() >= bytes {
+            return Ok(());
+        }
+        let has_memory = match bytes <= PROMISED_BYTES - KEPT {
+            true => ilwaco::has_promised_memory_for(bytes),
+            false => ilwaco::has_memory_for(bytes),
+        };
+        if !has_memory {
+            return Err(Fate::NoMemory);
+        }
+        // What it has is no larger, and given back before.
+        self.output = Vec::new();
+        self.output.reserve_exact(bytes);
         Ok(())
     }
 

@@ -46,6 +46,10 @@ impl Blocks for Source {
         }
     }
 
+    fn may_keep(&self) -> bool {
+        ilwaco::has_memory_for(2 * BLOCK)
+    }
+
     async fn read(&self, block: u64, into: &mut [u8; BLOCK]) -> Result<(), DiskError> {
         match self {
             Source::Disk(disk) => disk.read(block, into).await,

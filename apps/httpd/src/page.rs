@@ -14,6 +14,9 @@ const TEMPLATE: &str = include_str!("../site/index.html");
 /// Bytes that the figures may take without the page having to move.
 const FIGURES: usize = 128;
 
+/// Bytes that the page takes at most.
+pub const MOST_BYTES: usize = TEMPLATE.len() + FIGURES;
+
 /// Text collects here.
 struct Page(Vec<u8>);
 

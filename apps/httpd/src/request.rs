@@ -1,6 +1,6 @@
 //! What a client asks for. Parsing never looks beyond [`MAX_HEAD`] bytes and keeps nothing.
 
-use crate::condition::Conditions;
+use crate::condition::{Conditions, Lines};
 use crate::target;
 use core::mem::MaybeUninit;
 use httparse::{Error, Status};
@@ -177,9 +177,11 @@ impl Fields {
                 5 if is(header, "range") => fields.has_conditions = true,
                 6 if is(header, "accept") => fields.wants_json |= prefers_json(header.value),
                 6 if is(header, "expect") => {
-                    let known = header.value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
-                    fields.waits |= known;
-                    fields.expects_the_unknown |= !known;
+                    for item in items(header.value) {
+                        let known = item.eq_ignore_ascii_case(b"100-continue");
+                        fields.waits |= known;
+                        fields.expects_the_unknown |= !known;
+                    }
                 }
                 8 | 13 | 17 | 19 if header.name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("if-")) => {
                     fields.has_conditions = true;
@@ -212,12 +214,21 @@ impl Fields {
 
 /// True when "chunked" is the only encoding of all.
 fn is_chunked(list: &[u8], behind_others: bool) -> Result<bool, Refusal> {
-    if list.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-        return Ok(!behind_others);
+    let (mut ends, mut others) = (false, behind_others);
+    for item in items(list) {
+        // Anything behind it would hide the body's end.
+        if ends {
+            return Err(Refusal::BadRequest);
+        }
+        ends = item.eq_ignore_ascii_case(b"chunked");
+        others |= !ends;
     }
-    // Anything behind it would hide the body's end.
-    let mut items = list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).rev().skip(1);
-    if items.any(|item| item.eq_ignore_ascii_case(b"chunked")) { Err(Refusal::BadRequest) } else { Ok(false) }
+    Ok(ends && !others)
+}
+
+/// What is in a list; what is empty is not (RFC 9110, section 5.6.1.2).
+fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
 /// The headers that are conditions, of a request that [`parse`] has found good. They are rare, and read for themselves only where they
@@ -226,9 +237,8 @@ fn is_chunked(list: &[u8], behind_others: bool) -> Result<bool, Refusal> {
 pub fn conditions(bytes: &[u8]) -> Conditions<'_> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
-    if !matches!(parsed.parse(&bytes[..bytes.len().min(MAX_HEAD)]), Ok(Status::Complete(_))) {
-        return Conditions::default();
-    }
+    let bytes = &bytes[..bytes.len().min(MAX_HEAD)];
+    let Ok(Status::Complete(len)) = parsed.parse(bytes) else { return Conditions::default() };
     let one = |name: &str| {
         let mut found = parsed.headers.iter().filter(|header| is(header, name));
         match (found.next(), found.next()) {
@@ -236,9 +246,15 @@ pub fn conditions(bytes: &[u8]) -> Conditions<'_> {
             _ => None,
         }
     };
+    let list = |name: &'static str| {
+        let first = parsed.headers.iter().find(|header| is(header, name))?.value;
+        // A value lies in the head that it was read from.
+        let end = (first.as_ptr().addr() + first.len()).saturating_sub(bytes.as_ptr().addr());
+        Some(Lines::new(name, first, bytes.get(end..len).unwrap_or(&[])))
+    };
     Conditions {
-        if_match: one("if-match"),
-        if_none_match: one("if-none-match"),
+        if_match: list("if-match"),
+        if_none_match: list("if-none-match"),
         if_modified_since: one("if-modified-since"),
         if_unmodified_since: one("if-unmodified-since"),
         if_range: one("if-range"),
@@ -262,7 +278,7 @@ fn is(header: &httparse::Header, name: &str) -> bool {
 
 /// True when a comma-separated list has the token, in whatever case.
 fn has_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|&byte| byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+    items(list).any(|item| item.eq_ignore_ascii_case(token))
 }
 
 /// True when JSON is named, and neither text nor HTML before it.
@@ -384,6 +400,11 @@ mod tests {
         assert_eq!(one(&with("Transfer-Encoding: gzip, chunked")), Err(Refusal::EncodedBody));
         assert_eq!(one(&with("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked")), Err(Refusal::EncodedBody));
         assert_eq!(one(&with("Transfer-Encoding: identity")), Err(Refusal::EncodedBody));
+        for list in [", chunked", "chunked ,", " ,, CHUNKED ,\t,"] {
+            assert_eq!(good(&with(&format!("Transfer-Encoding: {list}"))).body, Body::Chunked, "{list}");
+        }
+        assert_eq!(one(&with("Transfer-Encoding: ,")), Err(Refusal::EncodedBody));
+        assert_eq!(one(&with("Transfer-Encoding: chunked,,chunked")), Err(Refusal::BadRequest));
         assert_eq!(one(&with("Transfer-Encoding: chunked, chunked")), Err(Refusal::BadRequest));
         assert_eq!(one(&with("Transfer-Encoding: chunked, gzip")), Err(Refusal::BadRequest));
         assert_eq!(one(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")), Err(Refusal::BadRequest));
@@ -396,6 +417,8 @@ mod tests {
         let with = |headers: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n");
         assert!(good(&with("Expect: 100-Continue\r\nContent-Length: 1")).waits);
         assert!(good(&with("Expect: 100-continue\r\nTransfer-Encoding: chunked")).waits);
+        assert!(good(&with("Expect: , 100-continue,\r\nContent-Length: 1")).waits);
+        assert_eq!(one(&with("Expect: 100-continue, wonders\r\nContent-Length: 1")), Err(Refusal::Expectation));
         assert!(!good(&with("Expect: 100-continue")).waits, "for nothing");
         assert!(!good("POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n").waits);
         assert_eq!(one(&with("Expect: wonders")), Err(Refusal::Expectation));
@@ -420,7 +443,8 @@ mod tests {
             with("IF-NONE-MATCH: \"x\"\r\nRange: bytes=0-1\r\nif-modified-since: now\r\nIf-Unmodified-Since: then");
         assert!(good(&text).is_conditional);
         let conditions = conditions(text.as_bytes());
-        assert_eq!(conditions.if_none_match, Some(&b"\"x\""[..]));
+        let behind = text.split_once("\"x\"").expect("it is there").1;
+        assert_eq!(conditions.if_none_match, Some(Lines::new("if-none-match", b"\"x\"", behind.as_bytes())));
         assert_eq!(conditions.range, Some(&b"bytes=0-1"[..]));
         assert_eq!(
             (conditions.if_modified_since, conditions.if_unmodified_since),

@@ -111,6 +111,11 @@ impl Moment {
 /// Leave to send the body of a request.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// A whole answer that says that there is no memory for another one, and that ends the connection.
+pub const NO_MEMORY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nServer: Ilwaco\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+    Connection: close\r\n\r\n";
+
 /// The end of a response's head.
 fn ending(after: After) -> &'static [u8] {
     match after {

@@ -157,6 +157,40 @@ fn large_heads() {
 }
 
 #[test]
+fn without_memory_a_client_is_served_from_what_is_there_or_told() {
+    let short_at = |ms: u64| {
+        move || {
+            let later = async move {
+                sleep(Duration::from_millis(ms)).await;
+                Sim::run_short(true);
+            };
+            ilwaco::task::spawn(later).expect("room");
+        }
+    };
+    let run = |plan: Plan| run_with(1000, vec![plan], short_at(50)).remove(0);
+    // The document goes through the connection's own memory where there is none for anything else.
+    let got = run(vec![(0, get("/100k")), (25, get("/100k")), (100, get("/100k"))]);
+    assert_eq!(got.codes(), ["200"; 3]);
+    assert!(got.bytes.len() > 3 * 102_400 && got.ended.is_none());
+    let told = |plan: Plan| {
+        let got = run(plan);
+        let text = got.text();
+        assert!(got.ended.is_some() && text.contains("\r\nConnection: close\r\n"), "{text}");
+        assert!(text.contains("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
+        got.codes().len()
+    };
+    assert_eq!(told(vec![(100, get("/100b"))]), 1);
+    let large = get("/100b").replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "c".repeat(9000)));
+    assert_eq!(told(vec![(0, large[..3000].to_string()), (100, large[3000..].to_string())]), 1);
+    for path in ["/", "/status", "/status.json"] {
+        assert_eq!(told(vec![(0, get("/100k")), (100, get(path))]), 2, "{path}");
+    }
+    // Nobody is let in whom nothing can be said to.
+    let got = run_with(1000, vec![vec![(0, get("/100b"))]], || Sim::run_short(true)).remove(0);
+    assert!(got.bytes.is_empty() && got.ended.is_none() && got.reset.is_none());
+}
+
+#[test]
 fn conditions_and_parts() {
     let with = |path: &str, headers: &str| get(path).replace("\r\n\r\n", &format!("\r\n{headers}\r\n\r\n"));
     let whole = one(300, &get("/100k")).text();
@@ -180,6 +214,21 @@ fn conditions_and_parts() {
     let none = one(300, &(with("/100k", "Range: bytes=102400-") + &get("/100b")));
     assert_eq!(none.codes(), ["416", "200"]);
     assert_eq!(header(&none.text(), "Content-Range"), Some("bytes */102400".to_string()));
+    let lines = format!("If-None-Match: \"other\"\r\nAccept: */*\r\nif-none-match: , {tag} ,");
+    assert_eq!(one(300, &with("/100k", &lines)).codes(), ["304"], "one list in two lines");
+    for path in ["/", "/status", "/status.json"] {
+        let star = one(300, &(with(path, "If-None-Match: *") + &get("/100b")));
+        assert_eq!(star.codes(), ["304", "200"], "{path}");
+        assert!(
+            header(&star.text(), "Cache-Control").is_some()
+                && header(&star.text(), "Content-Length") != Some("0".into())
+        );
+        assert_eq!(one(300, &with(path, "If-Match: \"a\"")).codes(), ["412"], "{path}");
+        assert_eq!(
+            one(300, &with(path, "If-Match: *\r\nIf-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT")).codes(),
+            ["200"]
+        );
+    }
     let head = one(300, &with("/100k", "Range: bytes=0-0").replace("GET", "HEAD"));
     assert_eq!(head.codes(), ["200"], "only GET knows parts");
 }

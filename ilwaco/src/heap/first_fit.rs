@@ -8,6 +8,7 @@
 //! The list is short in practice (a server's connections come from a store of spares, not from here); its length is
 //! bounded by the number of live allocations.
 
+use super::LARGEST;
 use core::alloc::Layout;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -42,6 +43,8 @@ pub(crate) struct Heap {
     high: usize,
     /// Something was freed since then.
     freed: bool,
+    /// The machine has given memory to every page of the heap below this address.
+    backed: usize,
 }
 
 fn rounded(layout: Layout) -> Option<(usize, usize)> {
@@ -51,7 +54,7 @@ fn rounded(layout: Layout) -> Option<(usize, usize)> {
 
 impl Heap {
     pub(crate) const fn empty() -> Heap {
-        Heap { first: None, used: 0, size: 0, high: 0, freed: false }
+        Heap { first: None, used: 0, size: 0, high: 0, freed: false, backed: 0 }
     }
 
     /// Takes memory over.
@@ -69,6 +72,7 @@ impl Heap {
         self.first = unsafe { hole(start, size, None) };
         self.size = size;
         self.high = start.addr();
+        self.backed = start.addr();
     }
 
     /// As [`core::alloc::GlobalAlloc::alloc`]; null when there is no room.
@@ -106,18 +110,40 @@ impl Heap {
         core::ptr::null_mut()
     }
 
-    /// The addresses that [`Heap::allocate`] would use for an allocation now, the record behind it included.
-    pub(crate) fn place_of(&self, layout: Layout) -> Option<Range<usize>> {
-        let (size, align) = rounded(layout)?;
+    /// Has `take` give memory to what the next allocation takes, if it is one of `block` bytes, and others behind it, of [`LARGEST`] bytes each at most and
+    /// `rest` bytes together, records included; not to what has some already. `take` is given page numbers, and says how many of them, the first
+    /// ones, have memory. False when it has not as much, or the heap has no room.
+    pub(crate) fn back(&mut self, block: usize, rest: usize, take: &mut impl FnMut(Range<usize>) -> usize) -> bool {
+        let Some(end) = self.end_of(block, rest) else { return false };
+        if end <= self.backed {
+            return true;
+        }
+        let pages = self.backed / PAGE..end.div_ceil(PAGE);
+        let (first, wanted) = (pages.start, pages.len());
+        let taken = take(pages).min(wanted);
+        self.backed = self.backed.max((first + taken) * PAGE);
+        taken == wanted
+    }
+
+    /// The end of what these allocations may touch; `None` where the heap has no room for them.
+    fn end_of(&self, block: usize, rest: usize) -> Option<usize> {
+        let mut block = block.checked_next_multiple_of(UNIT)?;
+        let mut rest = rest;
         let mut current = self.first;
         while let Some(at) = current {
             // SAFETY: `at` is in the list, so a record of ours lies there, and nobody else knows this memory.
-            let Hole { size: hole_size, next } = unsafe { at.read() };
-            let base = at.addr().get();
-            let start = base.next_multiple_of(align);
-            if hole_size.checked_sub(start - base).is_some_and(|left| left >= size) {
-                return Some(start..(start + size + UNIT).min(base + hole_size));
+            let Hole { size, next } = unsafe { at.read() };
+            let (mut start, mut room) = (at.addr().get(), size);
+            if block <= room {
+                (start, room) = (start + block, room - block);
+                block = 0;
+                if room >= rest {
+                    // The record behind what is taken, if there is more.
+                    return Some((start + rest + UNIT).min(start + room));
+                }
             }
+            // What does not fit into a hole leaves less of it than it would have taken.
+            rest -= room.saturating_sub(LARGEST).min(rest);
             current = next;
         }
         None
@@ -184,12 +210,13 @@ impl Heap {
     }
 
     /// Calls `give` with ranges of page numbers that lie inside holes and hold none of our records, and that may have been
-    /// touched since the last call. Their contents are free to change.
-    pub(crate) fn take_free_pages(&mut self, give: &mut impl FnMut(Range<usize>)) {
+    /// touched since the last call. Their contents are free to change. Not those that allocations of `kept` bytes together may touch, as in [`Heap::back`].
+    pub(crate) fn take_free_pages(&mut self, kept: usize, give: &mut impl FnMut(Range<usize>)) {
         if !self.freed {
             return;
         }
-        self.freed = false;
+        self.freed = kept != 0;
+        let kept_to = if kept == 0 { 0 } else { self.end_of(0, kept).unwrap_or(usize::MAX / 2).div_ceil(PAGE) };
         let mut current = self.first;
         let mut last_used = 0;
         while let Some(at) = current {
@@ -197,16 +224,17 @@ impl Heap {
             let hole = unsafe { at.as_ref() };
             let start = at.addr().get();
             let end = start + hole.size;
-            let first = (start + size_of::<Hole>()).div_ceil(PAGE);
+            let first = (start + size_of::<Hole>()).div_ceil(PAGE).max(kept_to);
             let last = end.min(self.high.next_multiple_of(PAGE)) / PAGE;
             if first < last {
                 give(first..last);
+                self.backed = self.backed.min(first * PAGE);
             }
             last_used = start;
             current = hole.next;
         }
-        // Above the last hole's record nothing has been touched any more, if that hole reaches the end.
-        self.high = (last_used + UNIT).min(self.high);
+        // Above the last hole's record nothing has been touched any more, if that hole reaches the end, but what is kept.
+        self.high = (last_used + UNIT).max(kept_to * PAGE).min(self.high);
     }
 
     /// Bytes in allocations, and bytes in all.
@@ -273,18 +301,18 @@ mod tests {
         let page = Layout::from_size_align(4096, 4096).expect("valid");
         let kept: Vec<_> = (0..8).map(|_| heap.allocate(page)).collect();
         let mut given = Vec::new();
-        heap.take_free_pages(&mut |pages| given.push(pages));
+        heap.take_free_pages(0, &mut |pages| given.push(pages));
         assert!(given.is_empty(), "nothing was freed: {given:?}");
         for at in [kept[2], kept[3], kept[4], kept[6]] {
             // SAFETY: allocated above.
             assert_eq!(unsafe { heap.deallocate(at, page) }, Ok(()));
         }
-        heap.take_free_pages(&mut |pages| given.push(pages));
+        heap.take_free_pages(0, &mut |pages| given.push(pages));
         // The hole of three pages keeps the page with its record; the hole of one page keeps it, too.
         let first = kept[2].addr() / PAGE;
         assert_eq!((given.len(), given[0].clone()), (1, first + 1..first + 3));
         given.clear();
-        heap.take_free_pages(&mut |pages| given.push(pages));
+        heap.take_free_pages(0, &mut |pages| given.push(pages));
         assert!(given.is_empty());
         assert!(base < kept[0].addr());
     }
@@ -307,6 +335,109 @@ mod tests {
         assert_eq!(heap.usage().0, 128);
     }
 
+    /// Pages that a machine has given, of which it has so many.
+    struct Machine {
+        given: std::collections::BTreeSet<usize>,
+        left: usize,
+        calls: usize,
+    }
+
+    impl Machine {
+        fn take(&mut self, pages: Range<usize>) -> usize {
+            self.calls += 1;
+            let has = |page: &usize| {
+                if self.given.contains(page) {
+                    return true;
+                }
+                let there = self.left > 0 && self.given.insert(*page);
+                self.left -= usize::from(there);
+                there
+            };
+            pages.take_while(has).count()
+        }
+
+        fn has(&self, at: usize, size: usize) -> bool {
+            (at / PAGE..(at + size).div_ceil(PAGE)).all(|page| self.given.contains(&page))
+        }
+    }
+
+    #[test]
+    fn what_is_backed_already_is_not_asked_for_again() {
+        let (mut heap, base) = heap(64 * 1024);
+        let mut machine = Machine { given: [base / PAGE].into(), left: 5, calls: 0 };
+        assert!(heap.back(0, 3 * PAGE, &mut |pages| machine.take(pages)));
+        assert!(heap.back(PAGE, PAGE, &mut |pages| machine.take(pages)));
+        assert!(heap.back(100, 2 * PAGE, &mut |pages| machine.take(pages)));
+        assert_eq!(machine.calls, 1);
+        // There is not as much, and as much as there is, is taken.
+        assert!(!heap.back(0, 20 * PAGE, &mut |pages| machine.take(pages)));
+        assert_eq!((machine.calls, machine.left), (2, 0));
+        assert!(heap.back(0, 4 * PAGE, &mut |pages| machine.take(pages)));
+        assert_eq!(machine.calls, 2);
+        assert!(!heap.back(2 << 20, 0, &mut |pages| machine.take(pages)), "more than the heap can have");
+    }
+
+    proptest! {
+        /// Whatever was allocated, freed and given back before: what was backed can be allocated without touching a page that has no memory.
+        #[test]
+        fn what_is_backed_is_there(
+            steps in prop::collection::vec((0u8..8, 1usize..LARGEST, any::<prop::sample::Index>()), 1..120),
+            rest in 0usize..100_000,
+            block in 0usize..30_000,
+            left in 0usize..200,
+            blocks in prop::collection::vec(1usize..LARGEST, 1..100),
+        ) {
+            let (mut heap, base) = heap(64 * 1024);
+            let mut machine = Machine { given: [base / PAGE].into(), left: usize::MAX, calls: 0 };
+            let mut live: Vec<(*mut u8, Layout)> = Vec::new();
+            let layout = |size| Layout::from_size_align(size, 16).expect("valid");
+            for (kind, size, which) in steps {
+                match kind {
+                    0 => heap.take_free_pages(0, &mut |pages| machine.given.retain(|page| !pages.contains(page))),
+                    1 => drop(heap.back(size, 2 * size, &mut |pages| machine.take(pages))),
+                    // What is kept, is kept.
+                    2 => {
+                        let kept = heap.back(0, rest, &mut |pages| machine.take(pages));
+                        heap.take_free_pages(rest, &mut |pages| machine.given.retain(|page| !pages.contains(page)));
+                        let calls = machine.calls;
+                        let again = heap.back(0, rest, &mut |pages| machine.take(pages));
+                        prop_assert!(again == kept && (!kept || rest == 0 || machine.calls == calls));
+                    }
+                    3 if !live.is_empty() => {
+                        let (at, layout) = live.swap_remove(which.index(live.len()));
+                        // SAFETY: allocated below.
+                        prop_assert_eq!(unsafe { heap.deallocate(at, layout) }, Ok(()));
+                    }
+                    _ => {
+                        let at = heap.allocate(layout(size));
+                        if !at.is_null() {
+                            live.push((at, layout(size)));
+                            // It is touched, and so is the record behind it.
+                            machine.given.extend(at.addr() / PAGE..=(at.addr() + size.next_multiple_of(UNIT)) / PAGE);
+                        }
+                    }
+                }
+            }
+            machine.left = left;
+            if !heap.back(block, rest, &mut |pages| machine.take(pages)) {
+                return Ok(());
+            }
+            let mut allocate = |size: usize| {
+                let at = heap.allocate(layout(size));
+                !at.is_null() && machine.has(at.addr(), size)
+            };
+            prop_assert!(block == 0 || allocate(block));
+            let mut sum = 0;
+            for size in blocks {
+                sum += size.next_multiple_of(UNIT);
+                if sum > rest {
+                    break;
+                }
+                prop_assert!(allocate(size), "{} of {}", sum, rest);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn allocations_are_disjoint_and_come_back(steps in prop::collection::vec((any::<bool>(), 1usize..3000, 0u32..13, any::<prop::sample::Index>()), 1..200)) {
@@ -326,13 +457,10 @@ mod tests {
                     prop_assert_eq!(unsafe { heap.deallocate(at, layout) }, Err(NotAllocated));
                 } else {
                     let layout = Layout::from_size_align(size, 1 << align).expect("valid");
-                    let place = heap.place_of(layout);
                     let at = heap.allocate(layout);
-                    prop_assert_eq!(place.as_ref().map(|place| place.start), (!at.is_null()).then(|| at.addr()));
                     if at.is_null() {
                         continue;
                     }
-                    prop_assert!(place.is_some_and(|place| place.end >= at.addr() + size && place.end <= end));
                     prop_assert!(at.addr() >= base && at.addr() + size <= end);
                     prop_assert!(at.addr().is_multiple_of(1 << align));
                     for (other, layout, _) in &live {

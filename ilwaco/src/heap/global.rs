@@ -1,6 +1,6 @@
 //! The guest's one heap, behind `alloc`.
 
-use super::first_fit::{Heap, PAGE};
+use super::first_fit::Heap;
 use crate::cell::global;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::RefCell;
@@ -50,22 +50,15 @@ pub(crate) unsafe fn init(start: *mut u8, size: usize) {
     HEAP.with(|heap| unsafe { heap.borrow_mut().init(start, size) });
 }
 
-/// Have the machine give memory for an allocation of so many bytes now, instead of when it is first touched, when there may be none.
-/// False when it has none to give, or the heap is full.
-pub(crate) fn secure(bytes: usize) -> bool {
-    let Ok(layout) = Layout::from_size_align(bytes, 16) else { return false };
-    HEAP.with(|heap| {
-        let heap = heap.borrow();
-        heap.place_of(layout).is_some_and(|range| {
-            let pages = range.start / PAGE..range.end.div_ceil(PAGE);
-            crate::platform::take(pages)
-        })
-    })
+/// Has the machine give memory, now instead of when it is first touched, when there may be none, for an allocation of `block` bytes and others behind it of
+/// `rest` bytes together: see [`Heap::back`]. False when it has none to give, or the heap is full.
+pub(crate) fn secure(block: usize, rest: usize) -> bool {
+    HEAP.with(|heap| heap.borrow_mut().back(block, rest, &mut crate::platform::take))
 }
 
 /// See [`Heap::take_free_pages`].
-pub(crate) fn free_pages(give: &mut impl FnMut(Range<usize>)) {
-    HEAP.with(|heap| heap.borrow_mut().take_free_pages(give));
+pub(crate) fn free_pages(kept: usize, give: &mut impl FnMut(Range<usize>)) {
+    HEAP.with(|heap| heap.borrow_mut().take_free_pages(kept, give));
 }
 
 /// Bytes of the heap that are allocated, and bytes that it can have.

@@ -5,6 +5,9 @@ mod first_fit;
 #[cfg(target_os = "none")]
 mod global;
 
+/// Bytes of the largest allocation among those that are secured together.
+pub(crate) const LARGEST: usize = 9 << 10;
+
 #[cfg(target_os = "none")]
 pub use global::heap_usage;
 #[cfg(target_os = "none")]
@@ -33,7 +36,7 @@ pub(crate) fn is_exhaustion(message: &impl core::fmt::Display) -> bool {
 
 /// True when the machine has memory for so many bytes more.
 #[cfg(not(target_os = "none"))]
-pub(crate) fn secure(_: usize) -> bool {
+pub(crate) fn secure(_: usize, _: usize) -> bool {
     crate::platform::has_memory()
 }
 

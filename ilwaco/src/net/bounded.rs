@@ -1,5 +1,6 @@
 //! A map that cannot grow beyond a bound: who inserts without end makes it forget what was not used for longest.
 
+use super::capacity::secures_bytes;
 use alloc::boxed::Box;
 use core::hash::Hash;
 use foldhash::fast::FixedState;
@@ -29,17 +30,19 @@ impl<K: Eq + Hash + Copy, V, const LIMIT: usize> Bounded<K, V, LIMIT> {
         self.generations.as_ref().map_or(0, |maps| maps.young.len() + maps.old.len())
     }
 
-    /// Puts an entry in the place of what was there.
+    /// Puts an entry in the place of what was there. Where there is no memory, others are forgotten for it, or it is itself.
     pub(super) fn insert(&mut self, key: K, value: V) {
         let seed = self.seed;
         let map = || HashMap::with_hasher(FixedState::with_seed(seed));
         let maps = self.generations.get_or_insert_with(|| Box::new(Generations { young: map(), old: map() }));
-        if maps.young.len() >= LIMIT {
+        maps.old.remove(&key);
+        if maps.young.len() >= LIMIT || !has_room(&mut maps.young) {
             core::mem::swap(&mut maps.young, &mut maps.old);
             maps.young.clear();
         }
-        maps.old.remove(&key);
-        maps.young.insert(key, value);
+        if has_room(&mut maps.young) {
+            maps.young.insert(key, value);
+        }
     }
 
     /// The entry of a key.
@@ -69,6 +72,24 @@ impl<K: Eq + Hash + Copy, V, const LIMIT: usize> Bounded<K, V, LIMIT> {
             self.generations = None;
         }
     }
+}
+
+/// True when a map has room for another entry, or gets it from the memory that there is.
+fn has_room<K: Eq + Hash, V>(map: &mut HashMap<K, V, FixedState>) -> bool {
+    if map.len() < map.capacity() {
+        return true;
+    }
+    let secured = secures_bytes(map_bytes::<(K, V)>(2 * map.len()));
+    if secured {
+        map.reserve(1);
+    }
+    secured
+}
+
+/// Bytes that a map takes which has grown for so many entries, and one more.
+pub(super) fn map_bytes<Entry>(entries: usize) -> usize {
+    // What it keeps empty, and a byte for each place.
+    ((entries + 4) * 8 / 7).next_power_of_two() * (size_of::<Entry>() + 1) + 32
 }
 
 #[cfg(test)]

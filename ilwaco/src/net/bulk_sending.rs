@@ -6,7 +6,7 @@
 
 use super::buffers::SEND_BYTES;
 use super::bulk::Bulk;
-use super::capacity::secures_bytes;
+use super::capacity::{secures_bytes, secures_promised};
 use super::connection::ACK_DELAY_US;
 use super::content::{Content, Repeated};
 use super::flight::Flight;
@@ -25,6 +25,8 @@ const BATCH: usize = 16;
 /// Copied bytes that a connection may hold, and how many are copied at once.
 const MOST_COPIES: usize = 64 << 10;
 const COPY: usize = 16 << 10;
+/// What the content of a connection takes beside its bytes.
+const STARTED: usize = size_of::<Bulk>() + Content::FEW_BYTES;
 
 /// Bytes of a full segment of a connection.
 fn segment_size(place: &Place) -> u32 {
@@ -40,6 +42,9 @@ impl Stack {
         body: Repeated,
         waker: &Waker,
     ) -> Result<Option<()>, Error> {
+        if !secures_promised(STARTED + head.len()) {
+            return Err(Error::NoMemory);
+        }
         if !self.start_content(index, waker)? {
             return Ok(None);
         }
@@ -86,7 +91,7 @@ impl Stack {
     fn send_copy(&mut self, index: usize, bytes: &[u8], waker: &Waker) -> Result<Option<usize>, Error> {
         let Some(place) = self.places.get_mut(index) else { return Err(Error::NotConnected) };
         let len = bytes.len().min(COPY);
-        let has_room = secures_bytes(len);
+        let has_room = secures_bytes(len + STARTED);
         if !place.has_content() {
             if (bytes.len() <= SEND_BYTES && !place.crowded) || !has_room {
                 return Ok(Some(0));
@@ -102,7 +107,11 @@ impl Stack {
             return Err(Error::ConnectionReset);
         }
         let held = bulk.content.own();
-        if held > 0 && (held + len > MOST_COPIES || !has_room) {
+        if !has_room {
+            // When all has arrived, the socket can have them.
+            return Ok(self.wait_for_content(index, 0, waker)?.then_some(0));
+        }
+        if held > 0 && held + len > MOST_COPIES {
             self.wait_for_content(index, MOST_COPIES / 2 - 1, waker)?;
             return Ok(None);
         }

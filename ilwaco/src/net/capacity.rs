@@ -1,8 +1,15 @@
 //! How many connections there can be, and whether there is memory for another one: the heap's, and the machine's.
+//!
+//! A page that has no memory when it is touched, and can have none, is the VM's end. So nothing that grows by what comes from outside touches any before
+//! it is known to be there: who wants a connection is let in only if all that are there and the new one can be served ([`Promises`]), and what takes more
+//! than was promised for it ([`secures_bytes`]) leaves alone what was promised to others.
 
-use super::buffers::CONNECTION_BYTES;
+use super::buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
 use super::device::secure_ring;
+use crate::cell::global;
+use crate::heap;
 use crate::memory::secure_stack;
+use core::cell::Cell;
 
 /// Connections at once that somebody uses, however much memory there is.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -10,10 +17,23 @@ pub const MAX_CONNECTIONS: usize = 1024;
 pub const MAX_CLOSING: usize = 64;
 /// What a connection takes beside its socket: the task that serves it, and what that has on the heap.
 const TASK_BYTES: usize = 2048;
+/// What a connection may take beyond when it likes, of memory that is kept for it: what a usual request and its answer take.
+pub const PROMISED_BYTES: usize = 1024;
+/// Kept beside all that for what the stack itself takes now and then.
+const CUSHION: usize = 2048;
 /// Memory that connections leave to the rest of the program.
 const RESERVE: usize = 1 << 20;
 /// The least that is still free when a connection is taken.
 const HEADROOM: usize = 128 << 10;
+/// For so long, in microseconds, the pages of stack and ring that were there are there: they are taken only from a VM that has nothing to do.
+const BELIEVED_US: u64 = 20_000;
+
+const _: () = assert!(RECEIVE_BYTES <= heap::LARGEST && SEND_BYTES <= heap::LARGEST && PROMISED_BYTES <= heap::LARGEST);
+
+global! {
+    /// Bytes that were promised.
+    static PROMISED: Cell<usize> = Cell::new(0);
+}
 
 /// The most connections that somebody may use at once, in so much memory.
 pub(super) fn most(memory_bytes: u64) -> usize {
@@ -21,23 +41,71 @@ pub(super) fn most(memory_bytes: u64) -> usize {
     (memory.saturating_sub(RESERVE) / (CONNECTION_BYTES + TASK_BYTES)).clamp(8, MAX_CONNECTIONS)
 }
 
-/// True when the heap can carry another connection.
-fn carries() -> bool {
-    carries_bytes(CONNECTION_BYTES)
-}
-
 /// True when the heap can carry so many bytes more.
 fn carries_bytes(bytes: usize) -> bool {
-    let (used, total) = crate::heap_usage();
-    total == 0 || total.saturating_sub(used) >= HEADROOM + bytes
+    let (used, total) = heap::heap_usage();
+    total == 0 || total.saturating_sub(used) >= HEADROOM.saturating_add(bytes)
 }
 
-/// True when so many bytes more are there: the heap can carry them, and the machine has the memory.
+/// True when so many bytes more are there, in one piece: the heap can carry them, and the machine has the memory, beside what was promised.
 pub(crate) fn secures_bytes(bytes: usize) -> bool {
-    carries_bytes(bytes) && crate::heap::secure(bytes)
+    carries_bytes(bytes) && heap::secure(bytes, PROMISED.with(Cell::get))
 }
 
-/// True when there is memory for another connection, and for what answers it.
-pub(super) fn secures_connection() -> bool {
-    carries() && secure_stack() && secure_ring() && crate::heap::secure(CONNECTION_BYTES + TASK_BYTES)
+/// The same for what was promised to a connection: at most [`PROMISED_BYTES`] of each. False where the promise is broken, since others took more than
+/// could be foreseen.
+pub(crate) fn secures_promised(bytes: usize) -> bool {
+    heap::secure(bytes, 0)
+}
+
+/// Bytes that connections may still take.
+#[cfg(target_os = "none")]
+pub(crate) fn promised() -> usize {
+    PROMISED.with(Cell::get)
+}
+
+/// What was promised, and when pages that are not the heap's were last there.
+#[derive(Debug, Default)]
+pub(super) struct Promises {
+    believed_until: u64,
+}
+
+impl Promises {
+    /// True when there is memory for another connection, and for what answers it, beside `live` of which `queued` have no task yet. `is_spare`: there is a
+    /// socket for it.
+    pub(super) fn secure(&mut self, (live, queued): (usize, usize), is_spare: bool, now: u64) -> bool {
+        let socket = if is_spare { 0 } else { CONNECTION_BYTES };
+        if !carries_bytes(socket) || !self.secures_pages(now) {
+            return false;
+        }
+        heap::secure(0, socket.saturating_add(promise(live + 1, queued + 1)))
+    }
+
+    /// There are so many connections now; `closing`: so many more that nobody has.
+    #[inline]
+    pub(super) fn keep(&self, (live, queued): (usize, usize), closing: usize) {
+        let promise = if live + closing == 0 { 0 } else { promise(live, queued) };
+        PROMISED.with(|promised| promised.set(promise));
+    }
+
+    /// True when there is memory for what a frame takes beside the heap, to be read and to be sent.
+    #[inline]
+    pub(super) fn secures_pages(&mut self, now: u64) -> bool {
+        if now >= self.believed_until {
+            if !secure_stack() || !secure_ring() {
+                return false;
+            }
+            self.believed_until = now + BELIEVED_US;
+        }
+        true
+    }
+
+    /// The pages may have been given back.
+    pub(super) fn forget(&mut self) {
+        self.believed_until = 0;
+    }
+}
+
+fn promise(live: usize, queued: usize) -> usize {
+    CUSHION.saturating_add(live.saturating_mul(PROMISED_BYTES)).saturating_add(queued.saturating_mul(TASK_BYTES))
 }

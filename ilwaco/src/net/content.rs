@@ -167,6 +167,9 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// What a few pieces take: as many as a queue takes memory for at first.
+    pub(super) const FEW_BYTES: usize = 4 * size_of::<Piece>();
+
     /// Bytes.
     #[inline]
     pub(super) fn len(&self) -> usize {

@@ -52,13 +52,14 @@ pub(super) fn secure_ring() -> bool {
     let number = |pages: u64| usize::try_from(registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
     let (first, end) =
         (tx_slots_offset(page.rx_slots) / abi::limits::PAGE_SIZE, abi::nic::nic_pages(page.rx_slots, page.tx_slots));
-    platform::take(number(first)..number(end))
+    let pages = number(first)..number(end);
+    platform::take(pages.clone()) == pages.len()
 }
 
 /// Whether the machine has memory for the transmit ring.
 #[cfg(not(target_os = "none"))]
 pub(super) fn secure_ring() -> bool {
-    platform::has_memory()
+    platform::has_pages()
 }
 
 /// Says what this VM listens to.

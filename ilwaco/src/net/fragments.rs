@@ -4,6 +4,7 @@
 //! Whoever sends halves can take [`OPEN`] places and [`LARGEST`] bytes in each, for [`PATIENCE_US`], and no more. Pieces that overlap
 //! are nobody's but an attacker's: the datagram is thrown away, with all pieces of it that follow (RFC 5722, here for IPv4, too).
 
+use super::capacity::secures_bytes;
 use super::checksum;
 use super::frame::{ETHERNET_HEADER, IPV4, IPV6_HEADER, Own, be16, be32, mapped};
 use alloc::vec::Vec;
@@ -173,6 +174,10 @@ impl Fragments {
     pub(super) fn take(&mut self, part: Option<Part<'_>>, now: u64) -> Piece {
         self.open.retain(|open| now < open.since + PATIENCE_US);
         let Some(part) = part else { return Piece::Refused };
+        // As much as it may become, twice: it moves when it grows.
+        if !secures_bytes(2 * (HEADERS_V6 + LARGEST)) {
+            return Piece::Refused;
+        }
         let key = part.key;
         let index = match self.open.iter().position(|open| open.key == key) {
             Some(index) => index,

@@ -77,6 +77,7 @@ impl Stack {
                 if let Some(listener) = self.listeners.iter_mut().find(|each| each.port == port) {
                     listener.established(index);
                 }
+                self.keep_promises();
             }
             // The segment was not what it seemed.
             _ => self.recycle(index, None),

@@ -1,9 +1,10 @@
 //! The link layer: which hardware address a packet goes to (RFC 826, RFC 4861), and what other hosts are told of ours.
 //!
-//! Neighbours are found by hashing, up to [`NEIGHBOURS`] of them; each is asked for on its own, at growing intervals, and one
-//! packet for it waits for the answer. Who completes a handshake is learnt by that, and need not be asked for.
+//! Neighbours are found by hashing, up to [`NEIGHBOURS`] of them; each is asked for on its own, at growing intervals, and a few
+//! packets for it wait for the answer. Who completes a handshake is learnt by that, and need not be asked for.
 
 use super::bounded::Bounded;
+use super::capacity::secures_bytes;
 use super::device::NicDevice;
 use super::frame::{
     ETHERNET_HEADER, ICMPV6, IPV4, IPV6, Mac, Own, be32, group_mac, is_link_local, mapped, solicited, unmapped,
@@ -22,6 +23,9 @@ use smoltcp::wire::{
 const NEIGHBOURS: usize = 512;
 /// Neighbours that are asked for at once.
 const MAX_ASKING: usize = 64;
+/// Frames that wait for one neighbour's answer, and for all neighbours' beyond one each.
+const HELD: usize = 16;
+const HELD_OF_ALL: usize = 64;
 /// How long an answer is believed before it is asked for again, in the background.
 const FRESH_US: u64 = 60_000_000;
 /// Time to the second question; it doubles with each.
@@ -46,8 +50,8 @@ struct Asking {
     tries: u8,
     /// When it is asked again.
     next: u64,
-    /// A frame that waits for the answer.
-    held: Option<Box<[u8]>>,
+    /// Frames that wait for the answer, in their order.
+    held: Vec<Box<[u8]>>,
     /// Somebody has wanted to send since the last question.
     wanted: bool,
 }
@@ -159,7 +163,7 @@ impl Link {
         let index = match self.asking.iter().position(|asking| asking.address == address) {
             Some(index) => index,
             None if self.asking.len() < MAX_ASKING => {
-                self.asking.push(Asking { address, tries: 0, next: now, held: None, wanted: true });
+                self.asking.push(Asking { address, tries: 0, next: now, held: Vec::new(), wanted: true });
                 self.due = now;
                 self.asking.len() - 1
             }
@@ -167,9 +171,16 @@ impl Link {
             None => return,
         };
         self.asking[index].wanted = true;
-        if let Some(frame) = hold {
-            // The latest one (RFC 1122 2.3.2.2).
-            self.asking[index].held = Some(frame.into());
+        let all = self.asking.iter().map(|asking| asking.held.len()).sum::<usize>();
+        let held = &mut self.asking[index].held;
+        if let Some(frame) = hold
+            && secures_bytes(frame.len() + HELD * size_of::<Box<[u8]>>())
+        {
+            // The latest ones (RFC 1122 2.3.2.2), and of each neighbour one at least.
+            if held.len() >= HELD || !held.is_empty() && all >= HELD_OF_ALL {
+                held.remove(0);
+            }
+            held.push(frame.into());
         }
     }
 
@@ -184,7 +195,7 @@ impl Link {
             if asking.next <= now {
                 if asking.tries >= TRIES {
                     // Nobody is there. Who waits has waited long enough.
-                    asking.held = None;
+                    asking.held = Vec::new();
                     self.known.remove(&asking.address);
                     if !asking.wanted {
                         self.asking.swap_remove(index);
@@ -203,17 +214,17 @@ impl Link {
         self.due
     }
 
-    /// A neighbour's hardware address is known. The frame that has waited for that leaves.
+    /// A neighbour's hardware address is known. The frames that have waited for that leave.
     pub(super) fn learn(&mut self, address: u128, mac: Mac, now: u64, nic: &mut NicDevice) {
         if mac[0] & 1 != 0 || mac == [0; 6] {
             return;
         }
         self.known.insert(address, Known { mac, since: now });
-        if let Some(index) = self.asking.iter().position(|asking| asking.address == address)
-            && let Some(mut frame) = self.asking.swap_remove(index).held
-        {
-            frame[..6].copy_from_slice(&mac);
-            nic.send(&frame);
+        if let Some(index) = self.asking.iter().position(|asking| asking.address == address) {
+            for mut frame in self.asking.swap_remove(index).held {
+                frame[..6].copy_from_slice(&mac);
+                nic.send(&frame);
+            }
         }
     }
 

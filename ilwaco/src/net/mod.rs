@@ -56,11 +56,14 @@ mod tcp_listener;
 mod tests;
 mod track;
 mod udp;
+mod waiting;
 mod wire;
 
 pub use buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
-pub(crate) use capacity::secures_bytes;
-pub use capacity::{MAX_CLOSING, MAX_CONNECTIONS};
+#[cfg(target_os = "none")]
+pub(crate) use capacity::promised;
+pub use capacity::{MAX_CLOSING, MAX_CONNECTIONS, PROMISED_BYTES};
+pub(crate) use capacity::{secures_bytes, secures_promised};
 pub use content::{Repeated, Summed, block_sums};
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use device::{link_up, nic_counters};
@@ -110,6 +113,8 @@ pub enum Error {
     NoNameServer,
     /// There is no such name, or it has no address.
     NoSuchName,
+    /// There is no memory for that now.
+    NoMemory,
 }
 
 impl core::fmt::Display for Error {
@@ -126,6 +131,7 @@ impl core::fmt::Display for Error {
             Error::TimedOut => "the peer did not answer in time",
             Error::NoNameServer => "no name server is known",
             Error::NoSuchName => "no such name, or none with an address",
+            Error::NoMemory => "no memory for that now",
         })
     }
 }

@@ -1,16 +1,19 @@
 //! Where connections are: which there are, and which must make room for others.
 
 use super::alive::KeepAlive;
-use super::capacity::{self, MAX_CLOSING};
+use super::bounded::map_bytes;
+use super::capacity::{MAX_CLOSING, secures_bytes};
 use super::connection::{Endpoint, Stage};
 use super::ended::{Ended, EndedTable};
 use super::frame::{Flow, address_bits};
 use super::late::Late;
 use super::listener::Listener;
 use super::place::Place;
+use super::sending::STARVED_US;
 use super::stack::Stack;
 use super::track::Track;
 use super::{Error, paths};
+use crate::{task, time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -20,6 +23,8 @@ use hashbrown::HashMap;
 /// Finished connections whose socket and buffers are kept for the next ones: clearing new buffers takes longer than a request, and
 /// clients come and go in bursts.
 const MAX_SPARE: usize = 16;
+/// Timers of a connection, at most: one for its peer's next word, and one for what it is sent.
+const TIMERS: usize = 2;
 /// How long a connection must have been silent to make room for another one.
 const IDLE_US: u64 = 1_000_000;
 
@@ -102,6 +107,7 @@ impl Stack {
             }
         };
         self.flows.insert(flow, index);
+        self.keep_promises();
         index
     }
 
@@ -175,6 +181,7 @@ impl Stack {
                 endpoint.reset();
                 self.spare.push(endpoint);
             }
+            self.keep_promises();
         }
         self.vacate(index);
     }
@@ -220,6 +227,7 @@ impl Stack {
             endpoint.abandon(closes, now);
             self.live -= 1;
             self.orphans += 1;
+            self.keep_promises();
         }
     }
 
@@ -256,32 +264,112 @@ impl Stack {
         self.has_space()
     }
 
-    /// True when there is a socket that nobody uses, or memory for another one: of the heap's, and of the machine's.
-    fn has_space(&self) -> bool {
-        !self.spare.is_empty() || capacity::secures_connection()
+    /// True when there is memory, of the heap's and of the machine's, for another connection and what becomes of all.
+    fn has_space(&mut self) -> bool {
+        let counts = self.counts();
+        self.has_places(counts) && self.promises.secure(counts, !self.spare.is_empty(), self.now)
+    }
+
+    /// True when the machine has memory for what it takes to receive and to send, beside the heap. Where it has none, as others have all, a connection makes
+    /// room: else this VM could not say another word, or would end.
+    #[inline]
+    pub(super) fn has_pages(&mut self) -> bool {
+        self.promises.secures_pages(self.now) || {
+            self.starve();
+            false
+        }
+    }
+
+    #[cold]
+    fn starve(&mut self) {
+        self.starved = true;
+        if self.now < self.starves_until {
+            return;
+        }
+        self.starves_until = self.now + STARVED_US;
+        let connected = self.places.iter().enumerate().filter(|(_, place)| place.endpoint.is_some());
+        let oldest = connected.min_by_key(|(_, place)| place.track.heard).map(|(index, _)| index);
+        if let Some(index) = self.oldest_orphan().or(oldest) {
+            self.counters.dismissed_connections += 1;
+            if let Some(endpoint) = &mut self.places[index].endpoint {
+                // This wakes who waits. There is no memory to tell the peer.
+                endpoint.socket().abort();
+            }
+            self.recycle(index, None);
+        }
+        self.spare = Vec::new();
+        crate::memory::return_memory();
+    }
+
+    /// Connections that somebody uses, and those among them that have no task yet.
+    #[inline]
+    fn counts(&self) -> (usize, usize) {
+        (self.live, self.listeners.iter().map(|listener| listener.queue.len()).sum())
+    }
+
+    /// There are more connections now, or fewer.
+    #[inline]
+    pub(super) fn keep_promises(&self) {
+        self.promises.keep(self.counts(), self.orphans);
+    }
+
+    /// True when there are places for another connection in all that has one for each, or there is memory for them.
+    fn has_places(&mut self, (live, queued): (usize, usize)) -> bool {
+        if self.free.is_empty() && self.places.len() == self.places.capacity() {
+            // Not each time one.
+            let places = self.places.len() + self.places.len() / 4 + 4;
+            if !secures_bytes(places * (size_of::<Place>() + 3 * size_of::<usize>())) {
+                return false;
+            }
+            self.places.reserve_exact(places - self.places.len());
+            for list in [&mut self.free, &mut self.touched, &mut self.order] {
+                list.reserve_exact(places.saturating_sub(list.len()));
+            }
+        }
+        if self.flows.len() == self.flows.capacity() {
+            if !secures_bytes(map_bytes::<(Flow, usize)>(2 * self.flows.len())) {
+                return false;
+            }
+            self.flows.reserve(1);
+        }
+        task::secure(queued + 1) && time::secure(TIMERS * (live + 1))
     }
 
     /// A connection that is to make room for one of `flow`: an idle one of the peer that has most, the one that has been silent
     /// for longest. A peer makes room for others that have less even where it is not idle, and never for one that has more.
     fn dispensable(&mut self, flow: Flow) -> Option<usize> {
-        let mut counts: HashMap<u128, usize, FixedState> = HashMap::with_hasher(FixedState::with_seed(self.random));
-        for place in &self.places {
-            if place.endpoint.as_ref().is_some_and(Endpoint::is_live) {
-                *counts.entry(peer(place.flow)).or_default() += 1;
-            }
+        // Those of each peer behind one another, in memory that is there: this is for when there is no other.
+        let mut order = core::mem::take(&mut self.order);
+        order.clear();
+        if order.capacity() < self.places.len() && !secures_bytes(self.places.len() * size_of::<usize>()) {
+            return None;
         }
-        let own = counts.get(&peer(flow)).copied().unwrap_or(0);
+        let is_live = |place: &Place| place.endpoint.as_ref().is_some_and(Endpoint::is_live);
+        order.extend((0..self.places.len()).filter(|&index| is_live(&self.places[index])));
+        order.sort_unstable_by_key(|&index| peer(self.places[index].flow));
         let mut best = None;
-        for (index, place) in self.places.iter_mut().enumerate() {
-            let Some(endpoint) = place.endpoint.as_mut().filter(|endpoint| endpoint.is_live()) else { continue };
-            let count = counts.get(&peer(place.flow)).copied().unwrap_or(0);
-            let quiet = self.now.saturating_sub(place.track.heard);
-            let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle(place.late.unheard);
-            let may = count >= own.max(1) && waits && (quiet >= IDLE_US || count > own + 1);
-            if may && best.is_none_or(|(most, longest, _)| (count, quiet) > (most, longest)) {
-                best = Some((count, quiet, index));
+        let own = order.iter().filter(|&&index| peer(self.places[index].flow) == peer(flow)).count();
+        let mut rest = order.as_slice();
+        while let Some(&first) = rest.first() {
+            let whose = peer(self.places[first].flow);
+            let count = rest.iter().take_while(|&&index| peer(self.places[index].flow) == whose).count();
+            let all;
+            (all, rest) = rest.split_at(count);
+            if count < own.max(1) || best.is_some_and(|(most, _, _)| most > count) {
+                continue;
+            }
+            for &index in all {
+                let place = &mut self.places[index];
+                let quiet = self.now.saturating_sub(place.track.heard);
+                let Some(endpoint) = place.endpoint.as_mut() else { continue };
+                let waits = place.reading && place.track.hold.is_none() && endpoint.is_idle(place.late.unheard);
+                let may = waits && (quiet >= IDLE_US || count > own + 1);
+                if may && best.is_none_or(|(most, longest, _)| (count, quiet) > (most, longest)) {
+                    best = Some((count, quiet, index));
+                }
             }
         }
+        self.order = order;
         best.map(|(_, _, index)| index)
     }
 
@@ -397,9 +485,11 @@ impl Stack {
         self.places.truncate(used);
         self.places.shrink_to_fit();
         self.free.retain(|&index| index < used);
-        self.free.shrink_to_fit();
+        self.free.shrink_to(used);
+        self.order = Vec::new();
+        self.promises.forget();
         self.touched.retain(|&index| index < used);
-        self.touched.shrink_to_fit();
+        self.touched.shrink_to(used);
         self.flows.shrink_to_fit();
         let now = self.now;
         self.link.shrink();

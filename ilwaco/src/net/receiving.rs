@@ -1,6 +1,7 @@
 //! What arrives, one frame after the other: whose each is, and who takes it.
 
 use super::answer;
+use super::capacity::secures_bytes;
 use super::classify::{Class, classify};
 use super::cookie::Offer;
 use super::ended::Ended;
@@ -39,12 +40,15 @@ impl Stack {
     /// Takes in received frames.
     pub(super) fn receive(&mut self, now: Instant) -> Received {
         self.now = now.as_nanos() / 1000;
-        self.blocked = false;
+        (self.blocked, self.starved) = (false, false);
         let mut any = false;
         let mut received = Received::Nothing;
         for _ in 0..RECEIVE_BATCH {
             let Some(frame) = self.device.peek() else { break };
             let class = classify(frame, &self.link.own);
+            if !any && !self.has_pages() {
+                break;
+            }
             if !self.device.can_send() {
                 // Every frame may have to be answered.
                 self.blocked = true;
@@ -260,6 +264,7 @@ impl Stack {
         match (whole, class) {
             (Some(whole), Some(Class::Datagram { port, .. })) if self.is_bound(port) => {
                 self.counters.assembled_datagrams += 1;
+                self.relieve(port);
                 let mut replay = Replay { packet: whole.get(ETHERNET_HEADER..), seq: None };
                 self.iface.poll_ingress_single(stack_time(self.now), &mut replay, &mut self.datagrams);
                 self.datagrams_due = 0;
@@ -277,7 +282,7 @@ impl Stack {
     /// Answers a request for an echo that came in pieces.
     fn echo_in_pieces(&mut self, received: &[u8], start: usize) {
         self.counters.assembled_datagrams += 1;
-        let Some(len) = answer::echo_len(received, start) else { return };
+        let Some(len) = answer::echo_len(received, start).filter(|len| secures_bytes(2 * len)) else { return };
         let mut frame = alloc::vec![0; len];
         answer::echo(received, start, &mut frame);
         // Whoever guesses it could mix his pieces with ours (RFC 7739).
@@ -326,6 +331,17 @@ impl Stack {
         may
     }
 
+    /// Makes room in the socket that receives at a port.
+    fn relieve(&mut self, port: u16) {
+        for (handle, socket) in self.datagrams.iter_mut() {
+            if let smoltcp::socket::Socket::Udp(socket) = socket
+                && socket.endpoint().port == port
+            {
+                self.waiting.relieve(handle, socket);
+            }
+        }
+    }
+
     /// Whether a socket receives at a port.
     fn is_bound(&self, port: u16) -> bool {
         self.datagrams.iter().any(|(_, socket)| match socket {
@@ -337,6 +353,7 @@ impl Stack {
     /// A datagram is next.
     fn datagram(&mut self, port: u16, unicast: bool) {
         if self.is_bound(port) {
+            self.relieve(port);
             let time = stack_time(self.now);
             let mut wire = Wire::plain(&mut self.device, &mut self.link, self.now);
             if self.iface.poll_ingress_single(time, &mut wire, &mut self.datagrams) == PollIngressSingleResult::None {

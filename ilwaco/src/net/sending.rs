@@ -2,7 +2,7 @@
 
 use super::connection::{ACK_DELAY_US, Stage};
 use super::ended::Ended;
-use super::frame::ETHERNET_HEADER;
+use super::frame::{ETHERNET_HEADER, Flow, unmapped};
 use super::headers::{HEADERS_MOST, cut_size};
 use super::paths;
 use super::place::Place;
@@ -19,10 +19,17 @@ const SEND_BATCH: usize = 16;
 /// How long an interrupt for space to send is waited for.
 const BLOCKED_US: u64 = 100_000;
 
+/// How long memory for a frame is waited for.
+pub(super) const STARVED_US: u64 = 10_000;
+
 impl Stack {
     /// Sends what is to be sent. When the next poll is due, in microseconds.
     pub(super) fn send(&mut self, now: Instant) -> u64 {
         self.now = now.as_nanos() / 1000;
+        let is_due = !self.touched.is_empty() || self.timers.min(self.datagrams_due).min(self.link.due) <= self.now;
+        if self.starved || is_due && !self.has_pages() {
+            return self.now + STARVED_US;
+        }
         if self.datagrams_due <= self.now {
             self.send_datagrams();
         }
@@ -191,9 +198,19 @@ impl Stack {
     /// A connection's socket may be about to send everything again: it hears of the congestion window before.
     #[cold]
     fn narrow(&mut self, index: usize) {
-        let Some(Place { track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index) else { return };
+        let Some(Place { flow: Flow { remote, .. }, track, endpoint: Some(endpoint), .. }) = self.places.get_mut(index)
+        else {
+            return;
+        };
         let time = stack_time(self.now);
-        if due(self.iface.poll_at(time, &endpoint.set)) > self.now || !track.times_out() {
+        if due(self.iface.poll_at(time, &endpoint.set)) > self.now {
+            return;
+        }
+        if track.gives_size_up(unmapped(*remote).is_some()) {
+            // What goes for the third time is smaller, and not only what goes for the fourth.
+            self.paths.remember(*remote, track.mtu, self.now);
+        }
+        if !track.times_out() {
             return;
         }
         if let Some(limit) = track.congestion.limit(track.peer.scale) {

@@ -7,6 +7,7 @@
 
 use super::NetCounters;
 use super::autoconf::Autoconf;
+use super::capacity::Promises;
 use super::connection::Endpoint;
 use super::cookie::Key;
 use super::device::{NicDevice, nic_page, set_listens};
@@ -20,6 +21,7 @@ use super::paths::{self, Paths};
 use super::place::Place;
 use super::servers::Servers;
 use super::stack_time::stack_time;
+use super::waiting::Waiting;
 use crate::time::Instant;
 use abi::nic::Listens;
 use alloc::boxed::Box;
@@ -52,10 +54,15 @@ pub(crate) struct Stack {
     pub(super) most: usize,
     pub(super) ended: EndedTable,
     pub(super) spare: Vec<Endpoint>,
+    pub(super) promises: Promises,
+    /// Room for a list of all places.
+    pub(super) order: Vec<usize>,
     pub(super) listeners: Vec<Listener>,
     /// UDP sockets.
     pub(super) datagrams: SocketSet<'static>,
     pub(super) datagrams_due: u64,
+    /// Datagrams for which their sockets have no room.
+    pub(super) waiting: Waiting,
     pub(super) fragments: Fragments,
     /// Where the boot arguments ask for an IPv6 address beyond the link-local one.
     pub(super) autoconf: Option<Box<Autoconf>>,
@@ -66,6 +73,10 @@ pub(crate) struct Stack {
     pub(super) errors: (u32, u32),
     /// Nothing can be sent before the demultiplexer takes frames out.
     pub(super) blocked: bool,
+    /// Nothing can be received or sent before the machine has memory for what that takes.
+    pub(super) starved: bool,
+    /// What a connection had that was given up for that was not enough if there is none at this time, in microseconds.
+    pub(super) starves_until: u64,
     pub(super) now: u64,
     pub(super) counters: NetCounters,
     /// Who is asked for names, once somebody is known.
@@ -100,15 +111,20 @@ impl Stack {
             most: super::capacity::most(crate::memory_bytes()),
             ended: EndedTable::new(random),
             spare: Vec::new(),
+            promises: Promises::default(),
+            order: Vec::new(),
             listeners: Vec::new(),
             datagrams: SocketSet::new(Vec::new()),
             datagrams_due: u64::MAX,
+            waiting: Waiting::default(),
             fragments: Fragments::default(),
             autoconf: None,
             dhcp: None,
             dhcp_starts: 0,
             errors: (0, 0),
             blocked: false,
+            starved: false,
+            starves_until: 0,
             now,
             counters: NetCounters::default(),
             servers: None,
@@ -177,6 +193,7 @@ impl Stack {
             }
         }
         self.datagrams_due = u64::MAX;
+        self.waiting = Waiting::default();
     }
 
     /// Says in the NIC page which broadcasts are wanted: those for the sockets' ports, and DHCP's answers; and where connections are
@@ -228,6 +245,10 @@ impl Stack {
 
     /// Asks for interrupts. False when there is something to do already.
     pub(super) fn prepare_idle(&mut self) -> bool {
+        if self.starved {
+            // Nothing that happens but the passing of time is of use.
+            return true;
+        }
         let blocked = self.blocked;
         self.device.prepare_idle(blocked)
     }

@@ -1,6 +1,6 @@
 //! TCP connections for programs.
 
-use super::{Error, Repeated, with};
+use super::{Error, PROMISED_BYTES, Repeated, secures_bytes, secures_promised, with};
 use crate::time::{Duration, timeout};
 use alloc::vec::Vec;
 use core::future::poll_fn;
@@ -140,21 +140,25 @@ impl TcpStream {
     }
 
     /// Appends some bytes, at least one, to `buffer`, but does not let it grow beyond `limit`; 0 when the peer has sent
-    /// everything or the buffer has reached the limit.
+    /// everything or the buffer has reached the limit. There is memory for a buffer of [`super::PROMISED_BYTES`] in nearly all cases, and for a larger one
+    /// if nobody else needs it.
     ///
     /// # Errors
-    /// As [`TcpStream::read`].
+    /// As [`TcpStream::read`], and [`Error::NoMemory`] when the buffer is full and there is no memory for a larger one. What has come can still be read.
     pub async fn read_onto(&mut self, buffer: &mut Vec<u8>, limit: usize) -> Result<usize, Error> {
         let room = limit.saturating_sub(buffer.len());
         if room == 0 {
             return Ok(0);
         }
         let taken = self.take(|bytes| {
-            let len = bytes.len().min(room);
+            let len = bytes.len().min(room).min(growth(buffer, bytes.len().min(room)));
             buffer.extend_from_slice(&bytes[..len]);
             (len, len)
         });
-        Ok(taken.await?.unwrap_or(0))
+        match taken.await? {
+            Some(0) => Err(Error::NoMemory),
+            taken => Ok(taken.unwrap_or(0)),
+        }
     }
 
     /// Writes all of `bytes`.
@@ -179,7 +183,8 @@ impl TcpStream {
     /// [`TcpStream::sent`] does.
     ///
     /// # Errors
-    /// As [`TcpStream::write_all`].
+    /// As [`TcpStream::write_all`], and [`Error::NoMemory`] when there is none for the copy: nothing is sent then, and
+    /// [`TcpStream::write_all`], which needs none, can still send the same.
     pub async fn send(&mut self, head: &[u8], body: Repeated) -> Result<(), Error> {
         poll_fn(|cx| ready(with(|stack| stack.send_content(self.index, head, body, cx.waker())))).await
     }
@@ -310,6 +315,29 @@ impl Writing<'_> {
     /// As [`TcpStream::write_all`].
     pub async fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         self.0.write_some(bytes).await
+    }
+}
+
+/// How many of `len` bytes more a buffer can hold, which grows for them if there is memory.
+#[inline]
+fn growth(buffer: &mut Vec<u8>, len: usize) -> usize {
+    let free = buffer.capacity() - buffer.len();
+    if free >= len {
+        return len;
+    }
+    grow(buffer, len);
+    len.min(buffer.capacity() - buffer.len())
+}
+
+#[cold]
+fn grow(buffer: &mut Vec<u8>, len: usize) {
+    // As a vector grows by itself, else what arrives in small pieces would be copied for each.
+    let wanted = (buffer.len() + len).max(2 * buffer.capacity()).max(8);
+    for capacity in [wanted, buffer.len() + len] {
+        let secured = if capacity <= PROMISED_BYTES / 2 { secures_promised(capacity) } else { secures_bytes(capacity) };
+        if secured {
+            return buffer.reserve_exact(capacity - buffer.len());
+        }
     }
 }
 

@@ -11,7 +11,8 @@ const CHALLENGE_US: u64 = 500_000;
 const PROBE_US: u64 = 50_000;
 /// How far from what is expected a sequence number can lie and still be the peer's: no window here is larger.
 const WINDOW: u32 = 65_536;
-/// Retransmissions of a large segment without an acknowledgement after which the path is believed not to carry it (RFC 8899).
+/// How often in a row a large segment must have got lost for the path to be believed not to carry it (RFC 8899, where it is up to the sender: more than
+/// once, so that what was lost for another reason costs nothing).
 const LOST: u8 = 2;
 /// Acknowledgements of the same that mean a loss (RFC 5681 3.2), and the least that a socket waits for one, in microseconds.
 const DUPLICATES: u8 = 3;
@@ -280,6 +281,17 @@ impl Track {
     /// The retransmission timer runs out. True when the congestion window is another one by that.
     pub(super) fn times_out(&mut self) -> bool {
         self.hold.is_none() && self.congestion.timed_out(self.flight(), self.segment())
+    }
+
+    /// The retransmission timer runs out: what was sent first and what was sent again have both been lost, if this is the second time. True when
+    /// the path is believed not to carry their size, from this on.
+    pub(super) fn gives_size_up(&mut self, is_v4: bool) -> bool {
+        let bytes = usize::try_from(self.flight()).unwrap_or(usize::MAX).saturating_add(40).min(self.mtu.into());
+        let before = self.mtu;
+        if self.hold.is_none() && self.lost + 1 == LOST && bytes > usize::from(SMALLER[1]) {
+            self.lost_large(bytes, is_v4);
+        }
+        self.mtu != before
     }
 
     /// All that has arrived was acknowledged.

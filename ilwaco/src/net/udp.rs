@@ -8,12 +8,13 @@ use core::task::Poll;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, SendError, Socket};
 
-/// Datagrams that wait in each direction at most.
+/// Datagrams that wait in a socket in each direction at most.
 const DATAGRAMS: usize = 8;
-/// Bytes of datagrams that wait in each direction at most.
+/// Bytes of datagrams that wait in a socket in each direction at most.
 const BYTES: usize = 4096;
 
-/// A UDP socket. Datagrams that arrive while its buffer is full are lost.
+/// A UDP socket. Of what arrives faster than it is received, eight datagrams or 4 KiB wait in its buffer, and 64 beside it while there is memory. What
+/// arrives then is lost.
 #[derive(Debug)]
 pub struct UdpSocket {
     handle: SocketHandle,
@@ -49,6 +50,11 @@ impl UdpSocket {
     pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), Error> {
         poll_fn(|cx| {
             let received = with(|stack| {
+                if let Some((bytes, from)) = stack.waiting.take(self.handle) {
+                    let len = bytes.len().min(buffer.len());
+                    buffer[..len].copy_from_slice(&bytes[..len]);
+                    return Ok(Some((len, from)));
+                }
                 let socket = stack.datagrams.get_mut::<Socket>(self.handle);
                 Ok(match socket.recv() {
                     Ok((bytes, metadata)) => {
@@ -99,6 +105,7 @@ impl Drop for UdpSocket {
     fn drop(&mut self) {
         let _ = with(|stack| {
             stack.datagrams.remove(self.handle);
+            stack.waiting.forget(self.handle);
             stack.say_listens();
             Ok(())
         });

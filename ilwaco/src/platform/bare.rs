@@ -104,17 +104,20 @@ fn at(address: usize, bytes: u64) -> SharedMemory {
     unsafe { SharedMemory::new(core::ptr::with_exposed_provenance_mut(address), bytes) }
 }
 
-/// Has the machine give memory to these pages now, instead of when they are first touched. False when it has not as much.
-pub(crate) fn take(pages: Range<usize>) -> bool {
-    let (Ok(first), Ok(count)) = (u64::try_from(pages.start), u64::try_from(pages.len())) else { return false };
-    let end = first.saturating_add(count);
-    let mut next = first;
-    while next < end {
-        let some = TAKE_MAX.min(end - next);
-        if call(hypercall::TAKE, next, some) != some {
-            return false;
+/// Has the machine give memory to these pages now, instead of when they are first touched. How many of them, the first ones, have some: fewer where it
+/// has not as much.
+pub(crate) fn take(pages: Range<usize>) -> usize {
+    let wanted = pages.len();
+    let (Ok(first), Ok(count)) = (u64::try_from(pages.start), u64::try_from(wanted)) else { return 0 };
+    let mut taken = 0;
+    while taken < count {
+        let some = TAKE_MAX.min(count - taken);
+        // More than there were: an error. They are not the VM's.
+        let there = Some(call(hypercall::TAKE, first + taken, some)).filter(|&there| there <= some).unwrap_or(0);
+        taken += there;
+        if there < some {
+            break;
         }
-        next += some;
     }
-    true
+    usize::try_from(taken).unwrap_or(0)
 }

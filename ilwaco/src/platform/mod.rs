@@ -16,4 +16,4 @@ pub(crate) use host::disk::memory as disk;
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::pages::{nic, registers};
 #[cfg(not(target_os = "none"))]
-pub(crate) use host::{exit, has_memory, idle, kick, tsc};
+pub(crate) use host::{exit, has_memory, has_pages, idle, kick, tsc};

@@ -162,6 +162,12 @@ impl Sim {
         host::run_short(short);
     }
 
+    /// From now on the machine has neither memory beyond what the guest holds, nor the pages of its stack and its rings, which others got while it had nothing
+    /// to do, or has both again.
+    pub fn run_dry(dry: bool) {
+        host::run_dry(dry);
+    }
+
     /// Asks the guest to end itself.
     pub fn ask_shutdown() {
         raise(pending::SHUTDOWN);

@@ -18,7 +18,7 @@ pub fn start(config: &Config, dir: &Path, com1: u16) -> Result<Child> {
     write("debugger", "c\n")?;
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "bochs", "-q", "-f", "bochsrc", "-rc", "debugger"]);
-    if matches!(config.net, Net::User(_)) {
+    if matches!(config.net, Net::User(..)) {
         // Without it a frame is lost now and then, or each one: see there.
         command.env("LD_PRELOAD", preload_library("bochs-recvfrom")?);
     }
@@ -76,7 +76,7 @@ fn bochsrc(config: &Config, com1: u16) -> String {
     let nic = match &config.net {
         // QEMU's own.
         Net::None | Net::Boot(_) => None,
-        Net::User(_) => Some(format!("ethmod=vde, ethdev={NET_LINK}/ctl")),
+        Net::User(..) => Some(format!("ethmod=vde, ethdev={NET_LINK}/ctl")),
         Net::Tap(name) => Some(format!("ethmod=tuntap, ethdev=/dev/net/tun:{name}")),
     };
     match nic {

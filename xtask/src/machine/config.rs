@@ -1,6 +1,7 @@
 //! What a machine is made of.
 
 use crate::manifest::model::Port;
+use crate::net::Outside;
 use crate::power::log::Logged;
 use crate::workspace::has_program;
 use clap::ValueEnum;
@@ -93,8 +94,8 @@ pub enum Clock {
 pub enum Net {
     /// There is no NIC.
     None,
-    /// The user-mode network of [`crate::net`], with these ports of guests forwarded.
-    User(Vec<Forward>),
+    /// The user-mode network of [`crate::net`], with these ports of guests forwarded, from which they get so far.
+    User(Vec<Forward>, Outside),
     /// The tap device of this name.
     Tap(String),
     /// QEMU's own user-mode network, with a server from which the machine boots.

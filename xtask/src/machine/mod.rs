@@ -80,7 +80,7 @@ impl Machine {
     /// Starts `config` in the folder `dir`, which keeps its log files.
     pub fn start(config: &Config, dir: &Path) -> Result<Machine> {
         let net = match &config.net {
-            Net::User(forwards) => Some(UserNet::start(forwards, &dir.join(NET_LINK))?),
+            Net::User(forwards, outside) => Some(UserNet::start(forwards, *outside, &dir.join(NET_LINK))?),
             Net::None | Net::Tap(_) | Net::Boot(_) => None,
         };
         let (listener, port) = listen()?;

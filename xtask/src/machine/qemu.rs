@@ -85,7 +85,7 @@ fn arguments(config: &Config, com1: u16, control: u16) -> Vec<String> {
     }
     let network = match &config.net {
         Net::None => None,
-        Net::User(_) => Some(format!(
+        Net::User(..) => Some(format!(
             "dgram,id=nic,local.type=unix,local.path={NET_LINK}/machine,remote.type=unix,remote.path={NET_LINK}/data"
         )),
         Net::Tap(name) => Some(format!("tap,id=nic,ifname={name},script=no,downscript=no")),

@@ -4,11 +4,11 @@
 use super::capacity::PATIENCE;
 use super::datagrams::{self, Datagrams};
 use super::inbound::{Next, Port};
-use super::outbound::Opening;
+use super::outbound::{self, Opening};
 use super::relay::{self, Progress, Relay};
 use super::switch::Switch;
 use super::wire::Wire;
-use super::{HOST, HOST_MAC, PREFIX, Watcher, clock, dhcp, names};
+use super::{HOST, HOST_MAC, Outside, PREFIX, Watcher, clock, dhcp, names};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
@@ -22,6 +22,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Connections at once at most; beyond that clients wait in the listeners' queues, and guests try again.
 const CONNECTIONS: usize = 1024;
+/// Of them, those of guests that are not answered yet at most, and how long each may be.
+const DIALLING: usize = 256;
+const DIALLING_PATIENCE: Duration = Duration::from_secs(20);
+const DIALLING_LOOK: Duration = Duration::from_secs(1);
 /// How long a client waits for a guest that has refused it while nobody is connected there, or whose client is not known to be there still.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long after a client has come its connection is made again when the guest resets it before it took anything. Later, the guest
@@ -60,6 +64,9 @@ pub struct Host {
     injected: Receiver<Vec<u8>>,
     registry: Registry,
     started: Instant,
+    outside: Outside,
+    /// The port whose turn it is to have a client taken.
+    turn: usize,
 }
 
 /// One connection.
@@ -79,7 +86,7 @@ enum Stage {
     Waiting,
     /// The guest has been asked at this time.
     Connecting(Instant),
-    /// The host's loopback interface has been asked, for a guest.
+    /// The host's loopback interface, or somebody beyond, has been asked, for a guest.
     Dialling,
     /// Bytes go both ways.
     Open,
@@ -93,7 +100,7 @@ impl Host {
         mut ports: Vec<Port>,
         mut datagrams: Datagrams,
         injected: Receiver<Vec<u8>>,
-        watcher: Watcher,
+        (watcher, outside): (Watcher, Outside),
         registry: Registry,
     ) -> std::io::Result<Host> {
         let mut wire = Wire::new(switch, watcher);
@@ -104,6 +111,10 @@ impl Host {
             // The list has room for one.
             let _ = addresses.push(IpCidr::new(HOST.into(), PREFIX));
         });
+        // It speaks for all that guests reach by it; what it must not answer for, it is not given.
+        interface.set_any_ip(true);
+        // The table has room, and is empty.
+        let _ = interface.routes_mut().add_default_ipv4_route(HOST);
         let mut sockets = SocketSet::new(Vec::new());
         let mut serve = |port: u16| {
             let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; SERVER_BYTES]);
@@ -134,6 +145,8 @@ impl Host {
             injected,
             registry,
             started: Instant::now(),
+            outside,
+            turn: 0,
         })
     }
 
@@ -189,11 +202,12 @@ impl Host {
             return Some(Duration::ZERO);
         }
         let waits = self.links.values().any(|link| !matches!(link.stage, Stage::Open | Stage::Dialling));
+        let dials = self.links.values().any(|link| link.stage == Stage::Dialling).then_some(DIALLING_LOOK);
         let held_up = self.ports.iter().any(Port::has_clients);
         let tick = (waits || held_up).then_some(TICK);
         let delay = self.interface.poll_delay(self.now(), &self.sockets);
         let delay = delay.map(|delay| Duration::from_micros(delay.total_micros()));
-        tick.into_iter().chain(delay).min()
+        tick.into_iter().chain(delay).chain(dials).min()
     }
 
     fn now(&self) -> smoltcp::time::Instant {
@@ -205,11 +219,13 @@ impl Host {
     fn take_in(&mut self, frame: Vec<u8>) {
         let mut opened = None;
         if let Some(opening) = Opening::read(&frame) {
-            if !opening.is_for_gateway() {
+            let Some(address) = self.outside.leads(opening.to, opening.port) else {
                 self.wire.push(opening.refusal());
                 return;
-            }
-            opened = self.dial(opening);
+            };
+            opened = self.dial(opening, address);
+        } else if !outbound::concerns_host(&frame) {
+            return;
         }
         let datagram_for = datagrams::destination(&frame);
         self.wire.hand_in(frame);
@@ -273,24 +289,26 @@ impl Host {
         }
     }
 
-    /// Starts a connection to the loopback interface for a guest, with a socket for the opening. Its number; none where the guest
+    /// Starts a connection for a guest to where its opening leads, with a socket for the opening. Its number; none where the guest
     /// is to be refused, or has sent that opening before.
-    fn dial(&mut self, opening: Opening) -> Option<usize> {
+    fn dial(&mut self, opening: Opening, address: SocketAddr) -> Option<usize> {
         let known = |link: &Link| {
             let socket = link.socket.map(|socket| self.sockets.get::<tcp::Socket>(socket));
             link.port.is_none()
                 && socket.is_some_and(|socket| {
-                    socket.local_endpoint().is_some_and(|local| local.port == opening.port)
+                    socket.local_endpoint() == Some((opening.to, opening.port).into())
                         && socket.remote_endpoint().is_some_and(|remote| opening.is_from(remote))
                 })
         };
-        if self.links.len() >= CONNECTIONS || self.links.values().any(known) {
+        // What leads to nobody who answers must not keep others out.
+        let dialling = self.links.values().filter(|link| link.stage == Stage::Dialling).count();
+        if self.links.len() >= CONNECTIONS || dialling >= DIALLING || self.links.values().any(known) {
             return None;
         }
-        let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, opening.port))).ok()?;
+        let stream = TcpStream::connect(address).ok()?;
         let mut socket = relay::socket();
-        socket.listen((HOST, opening.port)).ok()?;
-        // The guest gets its answer when the loopback interface has given one.
+        socket.listen((opening.to, opening.port)).ok()?;
+        // The guest gets its answer when whoever was asked has given one.
         socket.pause_synack(true);
         let socket = self.sockets.add(socket);
         self.add(Link {
@@ -335,26 +353,32 @@ impl Host {
         Some(link)
     }
 
-    /// Asks guests that have room to take those who wait.
+    /// Asks guests that have room to take those who wait: one of each port at a time, so that nobody has all the room of others.
     fn welcome(&mut self) {
-        for index in 0..self.ports.len() {
-            let now = Instant::now();
-            while self.links.len() < CONNECTIONS
-                && let Some(next) = self.ports[index].next(now)
-            {
-                let number = match next {
-                    Next::Again(number) => Some(number),
-                    Next::New(stream) => self.add(Link {
-                        relay: Relay::new(stream),
-                        socket: None,
-                        port: Some(index),
-                        stage: Stage::Waiting,
-                        since: now,
-                    }),
-                };
-                if let Some(number) = number {
-                    self.connect(number, index, now);
-                }
+        let now = Instant::now();
+        let ports = self.ports.len();
+        // How many ports in a row have had nobody.
+        let mut idle = 0;
+        while idle < ports && self.links.len() < CONNECTIONS {
+            let index = self.turn % ports;
+            self.turn = index + 1;
+            let Some(next) = self.ports[index].next(now) else {
+                idle += 1;
+                continue;
+            };
+            idle = 0;
+            let number = match next {
+                Next::Again(number) => Some(number),
+                Next::New(stream) => self.add(Link {
+                    relay: Relay::new(stream),
+                    socket: None,
+                    port: Some(index),
+                    stage: Stage::Waiting,
+                    since: now,
+                }),
+            };
+            if let Some(number) = number {
+                self.connect(number, index, now);
             }
         }
     }
@@ -451,7 +475,7 @@ impl Host {
         port.wait(number);
     }
 
-    /// Looks whether the loopback interface has answered.
+    /// Looks whether whoever was asked for a guest has answered.
     fn dialling(&mut self, number: usize) {
         let Some(link) = self.links.get_mut(&number) else { return };
         let Some(handle) = link.socket else { return };
@@ -460,7 +484,7 @@ impl Host {
         if socket.state() != tcp::State::SynReceived {
             // The guest has thought better of it.
             self.remove(number);
-        } else if matches!(stream.take_error(), Ok(Some(_)) | Err(_)) {
+        } else if matches!(stream.take_error(), Ok(Some(_)) | Err(_)) || link.since.elapsed() >= DIALLING_PATIENCE {
             socket.abort();
             link.stage = Stage::Leaving;
         } else if stream.peer_addr().is_ok() {

@@ -4,7 +4,8 @@
 //! Bochs' own slirp takes five forwarded ports at most and stalls with many connections. So the machine's NIC is plugged
 //! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2. It accepts
 //! connections on the host's loopback interface ([`inbound`]) and makes them again into the machine, as many at once as a guest
-//! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface ([`outbound`]).
+//! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface, and those to others
+//! where they lead ([`outbound`], [`outside`]).
 //! [`relay`] moves their bytes. Datagrams go from the loopback interface into the machine and back ([`datagrams`]).
 
 mod capacity;
@@ -15,11 +16,14 @@ mod host;
 mod inbound;
 mod names;
 mod outbound;
+mod outside;
 mod relay;
 mod switch;
 #[cfg(test)]
 mod tests;
 mod wire;
+
+pub use outside::Outside;
 
 use crate::error::{Context, Result};
 use crate::machine::Forward;
@@ -66,8 +70,8 @@ pub struct UserNet {
 
 impl UserNet {
     /// Starts the network. `link` becomes a symbolic link to the folder with the switch's sockets: the names of sockets must
-    /// be short, and the repository may lie anywhere.
-    pub fn start(forwards: &[Forward], link: &Path) -> Result<UserNet> {
+    /// be short, and the repository may lie anywhere. `outside`: where guests get to.
+    pub fn start(forwards: &[Forward], outside: Outside, link: &Path) -> Result<UserNet> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let sockets = std::env::temp_dir().join(format!("foraker-{}-{number}", std::process::id()));
         // Left over from a process of the same number that was killed.
@@ -107,7 +111,7 @@ impl UserNet {
         let poll = mio::Poll::new().context(what)?;
         let waker = mio::Waker::new(poll.registry(), host::WAKER).context(what)?;
         let registry = poll.registry().try_clone().context(what)?;
-        let host = host::Host::new(switch, ports, datagrams, injected, watching, registry).context(what)?;
+        let host = host::Host::new(switch, ports, datagrams, injected, (watching, outside), registry).context(what)?;
         let thread = std::thread::spawn(move || host.serve(poll, &stopped));
         Ok(UserNet { addresses, taken, inject, watcher, stop, waker, thread: Some(thread), sockets })
     }

@@ -1,7 +1,7 @@
-//! Connections that guests open: to the gateway's address they go on to the host's loopback interface, port by port; to any
-//! other address they are refused at once, so that nobody waits.
+//! Connections that guests open: to the gateway's address they go on to the host's loopback interface, port by port; to others where
+//! [`super::outside`] lets them; elsewhere they are refused at once, so that nobody waits.
 
-use super::{HOST, HOST_MAC};
+use super::{HOST, HOST_MAC, PREFIX};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl,
@@ -15,7 +15,8 @@ pub struct Opening {
     guest_mac: EthernetAddress,
     guest: Ipv4Addr,
     guest_port: u16,
-    to: Ipv4Addr,
+    /// Whom the guest wants to reach.
+    pub to: Ipv4Addr,
     /// The port that the guest wants to reach.
     pub port: u16,
     sequence: smoltcp::wire::TcpSeqNumber,
@@ -45,11 +46,6 @@ impl Opening {
             port: segment.dst_port(),
             sequence: segment.seq_number(),
         })
-    }
-
-    /// True when it is for the gateway itself.
-    pub fn is_for_gateway(&self) -> bool {
-        self.to == HOST
     }
 
     /// True for the connection of this guest's address and port.
@@ -97,6 +93,24 @@ impl Opening {
     }
 }
 
+/// True for a frame that the gateway's stack, which has every address, may see: what is for the gateway or for all, and segments to others, which
+/// belong to connections that it carries, or to none.
+pub fn concerns_host(frame: &[u8]) -> bool {
+    let Ok(frame) = EthernetFrame::new_checked(frame) else { return false };
+    match frame.ethertype() {
+        EthernetProtocol::Arp => frame.payload().get(24..28) == Some(&HOST.octets()),
+        EthernetProtocol::Ipv4 => Ipv4Packet::new_checked(frame.payload()).is_ok_and(|packet| {
+            let to = packet.dst_addr();
+            let here = u32::MAX << (32 - PREFIX);
+            to == HOST
+                || to.is_broadcast()
+                || to.to_bits() == HOST.to_bits() | !here
+                || packet.next_header() == IpProtocol::Tcp && (to.to_bits() ^ HOST.to_bits()) & here != 0
+        }),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,15 +140,37 @@ mod tests {
     #[test]
     fn openings_are_told_from_everything_else() {
         let opening = Opening::read(&frame(HOST, |_| {})).unwrap();
-        assert!(opening.is_for_gateway());
+        assert_eq!(opening.to, HOST);
         assert_eq!((opening.port, opening.guest_port), (8000, 50_000));
         let other = Opening::read(&frame(Ipv4Addr::new(192, 0, 2, 1), |_| {})).unwrap();
-        assert!(!other.is_for_gateway());
+        assert_eq!(other.to, Ipv4Addr::new(192, 0, 2, 1));
         assert_eq!(Opening::read(&frame(HOST, |tcp| tcp.set_ack(true))), None);
         assert_eq!(Opening::read(&frame(HOST, |tcp| tcp.set_dst_port(9))), None, "damaged");
         for len in 0..54 {
             assert_eq!(Opening::read(&frame(HOST, |_| {})[..len]), None);
         }
+    }
+
+    #[test]
+    fn what_the_gateway_answers_for() {
+        let to = |to: [u8; 4], change: fn(&mut [u8])| {
+            let mut bytes = frame(Ipv4Addr::from(to), |_| {});
+            change(&mut bytes);
+            concerns_host(&bytes)
+        };
+        let ping: fn(&mut [u8]) = |bytes| bytes[23] = 1;
+        assert!(
+            to(HOST.octets(), |_| {}) && to(HOST.octets(), ping) && to([255; 4], ping) && to([10, 0, 2, 255], ping)
+        );
+        assert!(to([192, 0, 2, 1], |_| {}) && !to([192, 0, 2, 1], ping), "it does not play others");
+        assert!(!to([10, 0, 2, 17], |_| {}) && !to([10, 0, 2, 17], ping));
+        let arp: fn(&mut [u8]) = |bytes| {
+            bytes[12..14].copy_from_slice(&[8, 6]);
+            bytes[38..42].copy_from_slice(&[10, 0, 2, 2]);
+        };
+        assert!(to([192, 0, 2, 1], arp));
+        assert!(!to([192, 0, 2, 1], |bytes| bytes[12..14].copy_from_slice(&[8, 6])), "nor another VM");
+        assert!(!to(HOST.octets(), |bytes| bytes[12..14].copy_from_slice(&[0x86, 0xdd])));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{FIRST_VM, HOST};
 use crate::machine::Forward;
 use crate::manifest::model::Port;
+use guest::FAR;
 use guest::Guest;
 use smoltcp::iface::{PollIngressSingleResult, SocketHandle};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -244,9 +245,24 @@ fn a_guest_reaches_the_loopback_interface_by_the_gateway() {
 }
 
 #[test]
+fn a_guest_reaches_who_is_outside() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        stream.write_all(&bytes.repeat(3)).unwrap();
+    });
+    let stage = stage(Habits { calls: Some((FAR, port)), ..Habits::default() });
+    assert_eq!(stage.outcome().as_deref(), Some(&b"hellohellohello"[..]));
+    server.join().unwrap();
+}
+
+#[test]
 fn a_guest_is_refused_where_nobody_listens_and_everywhere_else() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    for to in [(HOST, free), (Ipv4Addr::new(192, 0, 2, 1), 80), (Ipv4Addr::LOCALHOST, free)] {
+    for to in [(HOST, free), (FAR, free), (Ipv4Addr::new(192, 0, 2, 1), 80), (Ipv4Addr::LOCALHOST, free)] {
         let stage = stage(Habits { calls: Some(to), ..Habits::default() });
         assert_eq!(stage.outcome(), None, "{to:?}");
     }

@@ -12,7 +12,7 @@ use crate::image::{Contents, Data, stripped};
 use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, Netboot, Nic, free_port, run_dir};
 use crate::manifest::model::System;
 use crate::manifest::{self, compile};
-use crate::net::UserNet;
+use crate::net::{Outside, UserNet};
 use crate::power::log::Logged;
 use crate::service::{self, Vm};
 use crate::workspace::root;
@@ -317,7 +317,7 @@ impl Boot<'_> {
             let mut forwards = service::forwards(&vms)?;
             // Several machines at once, none of them on ports that somebody knows.
             forwards.iter_mut().for_each(|forward| forward.host_port = 0);
-            self.config.net = Net::User(forwards);
+            self.config.net = Net::User(forwards, Outside::None);
         }
         let machine = Machine::start(&self.config, &dir)?;
         if let Some(net) = machine.net() {

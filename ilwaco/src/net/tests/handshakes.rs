@@ -5,6 +5,7 @@ use super::super::*;
 use super::crafted::{Host, ask, machine, turn};
 use super::serve_echo;
 use crate::block_on;
+use crate::sim::Sim;
 use crate::task::{spawn, yield_now};
 use crate::time::{Duration, sleep};
 use std::vec::Vec;
@@ -34,6 +35,56 @@ fn a_thousand_connections_at_once_none_is_lost() {
         }
     });
     assert_eq!(net_counters(), NetCounters::default());
+}
+
+#[test]
+fn whom_memory_does_not_carry_is_not_let_in_and_nobody_else_notices() {
+    let mut sim = machine(ARGS);
+    let hello = |heard: &[super::crafted::Heard]| heard.iter().any(|heard| heard.data == b"hello");
+    block_on(async {
+        serve_echo(7);
+        // One that has gone has left a socket, but nobody knows that there is memory for what serves the next one.
+        let mut hosts: Vec<_> = (0..3).map(|n| Host::new(n, 7)).collect();
+        hosts[0].connect(&mut sim).await;
+        let reset = hosts[0].next(RST | ACK, &[]);
+        ask(&mut sim, &reset).await;
+        hosts[1].connect(&mut sim).await;
+        assert!(hello(&hosts[1].say(&mut sim, b"hello").await));
+        assert_eq!(connections(), (0, 1));
+        Sim::run_short(true);
+        hosts[2].knock(&mut sim).await;
+        let ack = hosts[2].next(ACK, &[]);
+        assert_eq!(ask(&mut sim, &ack).await.len(), 0, "no word: it may try again");
+        assert_eq!((connections(), net_counters().refused_connections), ((0, 1), 1));
+        assert!(hello(&hosts[1].say(&mut sim, b"hello").await), "who is in is served");
+        Sim::run_short(false);
+        assert_eq!(ask(&mut sim, &ack).await.len(), 0);
+        assert_eq!(connections(), (0, 2));
+        assert!(hello(&hosts[2].say(&mut sim, b"hello").await));
+    });
+}
+
+#[test]
+fn who_cannot_say_a_word_for_want_of_memory_gives_connections_up() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let mut hosts: Vec<_> = (0..3).map(|n| Host::new(n, 7)).collect();
+        for host in &mut hosts {
+            host.connect(&mut sim).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+        Sim::run_dry(true);
+        let word = hosts[2].next(ACK, b"hello");
+        assert_eq!(ask(&mut sim, &word).await.len(), 0);
+        assert_eq!((connections(), net_counters().dismissed_connections), ((0, 2), 1), "one makes room");
+        // What they have had is enough.
+        Sim::run_dry(false);
+        sleep(Duration::from_millis(50)).await;
+        let mut next = Host::new(7, 7);
+        next.connect(&mut sim).await;
+        assert!(next.say(&mut sim, b"hello").await.iter().any(|heard| heard.data == b"hello"));
+    });
 }
 
 #[test]

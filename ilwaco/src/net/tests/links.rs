@@ -7,7 +7,7 @@ use super::serve_echo;
 use crate::block_on;
 use crate::sim::{GUEST, PEER, Sim};
 use crate::task::spawn;
-use crate::time::{Duration, sleep};
+use crate::time::{Duration, sleep, timeout};
 use std::vec;
 use std::vec::Vec;
 
@@ -64,7 +64,15 @@ fn who_does_not_answer_keeps_nobody_else_waiting() {
         assert_eq!(asked(&turn(&mut sim).await), [[10, 0, 9, 9]]);
         let mac = [2, 9, 9, 9, 9, 9];
         let frames = ask(&mut sim, &arp(2, mac, [10, 0, 9, 9], GUEST)).await;
-        assert_eq!((frames.len(), &frames[0][..6], &frames[0][42..]), (1, mac.as_slice(), b"second".as_slice()));
+        let left: Vec<_> = frames.iter().map(|frame| (&frame[..6], &frame[42..])).collect();
+        assert_eq!(left, [(mac.as_slice(), b"first".as_slice()), (mac.as_slice(), b"second".as_slice())]);
+        // Of many, the latest few wait.
+        for n in 0..40_u8 {
+            socket.send_to(&[n], to(8)).await.expect("room");
+            turn(&mut sim).await;
+        }
+        let frames = ask(&mut sim, &arp(2, mac, [10, 0, 9, 8], GUEST)).await;
+        assert_eq!(frames.iter().map(|frame| frame[42]).collect::<Vec<_>>(), (24..40).collect::<Vec<_>>());
         // The others are asked for three times, ever less often.
         let mut times = Vec::new();
         for second in 0..30 {
@@ -89,6 +97,41 @@ fn who_does_not_answer_keeps_nobody_else_waiting() {
         socket.send_to(b"fifth", to(9)).await.expect("room");
         assert_eq!(turn(&mut sim).await[0][..6], [2, 8, 8, 8, 8, 8]);
         assert_eq!(with(|stack| Ok(stack.link.neighbours())), Ok(before));
+    });
+}
+
+/// A frame with a datagram of one byte for the guest's port 9.
+fn datagram(byte: u8) -> Vec<u8> {
+    let udp = [[0, 7, 0, 9, 0, 9, 0, 0].as_slice(), &[byte]].concat();
+    ipv4(ROUTER, PEER, GUEST, 17, &udp)
+}
+
+#[test]
+fn a_burst_of_datagrams_waits_while_there_is_memory() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let socket = UdpSocket::bind(9).expect("free");
+        let mut burst = async |short: bool| {
+            Sim::run_short(short);
+            for turns in 0..5 {
+                for n in 0..20 {
+                    assert!(sim.deliver(&datagram(turns * 20 + n)), "there is room");
+                }
+                turn(&mut sim).await;
+            }
+            Sim::run_short(false);
+            let mut heard = Vec::new();
+            let mut buffer = [0; 9];
+            while let Ok(Ok((1, from))) = timeout(Duration::from_millis(5), socket.recv_from(&mut buffer)).await {
+                assert_eq!(from, SocketAddr::from((PEER, 7)));
+                heard.push(buffer[0]);
+            }
+            heard
+        };
+        // The first ones, in their order: those beside the socket, and those in it.
+        assert_eq!(burst(false).await, (0..72).collect::<Vec<_>>());
+        assert_eq!(burst(true).await, (0..8).collect::<Vec<_>>());
+        assert_eq!(burst(false).await.len(), 72);
     });
 }
 
@@ -272,6 +315,27 @@ fn a_path_that_swallows_large_packets_is_found_out() {
             assert!(all.len() >= 100, "{mtu}: {}", all.len());
         });
     }
+}
+
+#[test]
+fn a_small_document_arrives_when_two_of_its_packets_were_swallowed() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(80).expect("free");
+        spawn(async move {
+            while let Ok(mut stream) = listener.accept().await {
+                stream.write_all(&[b'x'; 2258]).await.expect("open");
+                sleep(Duration::from_secs(60)).await;
+            }
+        })
+        .expect("room");
+        let mut host = far();
+        open(&mut sim, &mut host).await;
+        // After one second, and after two more.
+        let all = fetch(&mut sim, &mut host, 4, 1300).await;
+        let bytes: usize = all.iter().map(|heard| heard.data.len()).sum();
+        assert_eq!(bytes, 2258, "{:?}", all.len());
+    });
 }
 
 #[test]

@@ -31,6 +31,7 @@ thread_local! {
     static NOW: Cell<u64> = const { Cell::new(START_NS) };
     static HOOK: RefCell<Option<IdleHook>> = const { RefCell::new(None) };
     static SHORT: Cell<bool> = const { Cell::new(false) };
+    static DRY: Cell<bool> = const { Cell::new(false) };
     static KICKS: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
 }
 
@@ -43,6 +44,7 @@ pub(crate) fn build(boot_args: &str) {
     NOW.set(START_NS);
     KICKS.set([0; 2]);
     SHORT.set(false);
+    DRY.set(false);
     pages::build(boot_args, NOW.get());
 }
 
@@ -59,6 +61,17 @@ pub(crate) fn kicks() -> [u64; 2] {
 /// From now on the machine has no memory for the guest beyond what it holds, or has some again.
 pub(crate) fn run_short(short: bool) {
     SHORT.set(short);
+}
+
+/// From now on the machine has neither memory beyond what the guest holds, nor the pages of its stack and its rings, or has both again.
+pub(crate) fn run_dry(dry: bool) {
+    SHORT.set(dry);
+    DRY.set(dry);
+}
+
+/// Whether the machine has the pages of stack and rings.
+pub(crate) fn has_pages() -> bool {
+    !DRY.get()
 }
 
 pub(crate) fn tsc() -> u64 {

@@ -1,12 +1,13 @@
 //! A guest that is played here: its cable, plugged in as QEMU is, its stack, and the network that it is on.
 
 use crate::machine::{Forward, vm_mac};
-use crate::net::{FIRST_VM, HOST, UserNet};
+use crate::net::{FIRST_VM, HOST, Outside, UserNet};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::{EthernetAddress, IpCidr};
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +101,9 @@ impl Guest {
     }
 }
 
+/// An address outside for which the loopback interface stands.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
+
 /// A network with a guest on it, which a thread plays.
 pub struct Stage<T> {
     pub net: UserNet,
@@ -114,7 +118,7 @@ impl<T: Send + 'static> Stage<T> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let link = std::env::temp_dir().join(format!("foraker-net-test-{}-{number}", std::process::id()));
-        let net = UserNet::start(forwards, &link).unwrap();
+        let net = UserNet::start(forwards, Outside::Stand(FAR), &link).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (folder, stopped) = (link.clone(), stop.clone());
         let guest = std::thread::spawn(move || play(Guest::new(&folder), &stopped));

@@ -42,6 +42,11 @@ pub const TOOL_CASES: &[Case] = &[
         asserts: "wget, urllib, http.client and curl read a refusal although they have more to say, within two seconds",
         run: refusals,
     },
+    Case {
+        name: "clients: more than memory carries",
+        asserts: "four servers on a machine that cannot hold a thousand connections of each, each with nine hundred at once that read, or do not, and send heads and bodies that do not end: none ends, and all answer afterwards",
+        run: crowded,
+    },
     Case { name: "clients: load", asserts: "siege and httperf lose no request, connections kept or not", run: load },
 ];
 
@@ -63,6 +68,25 @@ fn run(script: &str) -> Result<String> {
     let text = said(&output);
     ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
     Ok(text)
+}
+
+/// Four servers in less memory than a thousand connections to each take.
+fn crowded(_: &Lab) -> Result<()> {
+    let command = format!(
+        "set -e\npython3 - <<'END'\n{}\nEND\nsleep 5\n{}",
+        include_str!("loads.py"),
+        r#"for url in $(cat $FORAKER_URLS); do
+            curl -fsS --retry 3 --retry-all-errors --max-time 20 $url/status
+            curl -fsS --max-time 20 $url/100k | wc -c
+        done"#
+    );
+    let output = output(&["--headless", "--vms", "4", "--memory", "48", "--net", "tap", "--exec", &command])?;
+    let text = said(&output);
+    ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
+    ensure(!text.contains(" ended: "), || format!("a server has ended:\n{text}"))?;
+    let whole = text.lines().filter(|line| line.trim() == "102400").count();
+    let first = text.lines().filter(|line| line.trim() == "incarnation: 1").count();
+    ensure((whole, first) == (4, 4), || format!("{whole} of 4 answer, of which {first} never ended:\n{text}"))
 }
 
 /// Fails unless each of these is in what was said.

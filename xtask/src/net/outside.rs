@@ -1,0 +1,91 @@
+//! Which addresses guests reach beyond this network, and by which of the host's.
+
+use super::{HOST, PREFIX};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Where guests get to beyond the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Outside {
+    /// Nowhere
+    None,
+    /// To public addresses, and not to those of the host's own networks, where many trust whoever is there
+    #[default]
+    Public,
+    /// To all addresses that the host reaches, but for its own
+    All,
+    /// In tests: one address stands for the loopback interface.
+    #[cfg(test)]
+    #[clap(skip)]
+    Stand(Ipv4Addr),
+}
+
+impl Outside {
+    /// Where a connection of a guest's to this address and port leads. `None`: it is refused.
+    pub fn leads(self, to: Ipv4Addr, port: u16) -> Option<SocketAddr> {
+        if to == HOST {
+            return Some((Ipv4Addr::LOCALHOST, port).into());
+        }
+        let open = match self {
+            Outside::None => false,
+            Outside::Public => is_unicast(to) && !is_private(to),
+            Outside::All => is_unicast(to),
+            #[cfg(test)]
+            Outside::Stand(address) => return (to == address).then(|| (Ipv4Addr::LOCALHOST, port).into()),
+        };
+        open.then(|| (to, port).into())
+    }
+}
+
+/// True for an address that another host can have, which is none of the machine's network: those are VMs, or nobody.
+fn is_unicast(to: Ipv4Addr) -> bool {
+    let here = u32::MAX << (32 - PREFIX);
+    let [first, ..] = to.octets();
+    (to.to_bits() ^ HOST.to_bits()) & here != 0 && !to.is_loopback() && !to.is_link_local() && (1..224).contains(&first)
+}
+
+/// True for addresses that mean somebody else elsewhere (RFC 6890): networks of one's own, of a provider's, and for documents and measurements.
+fn is_private(to: Ipv4Addr) -> bool {
+    let within = |net: [u8; 4], bits: u32| (to.to_bits() ^ u32::from_be_bytes(net)) >> (32 - bits) == 0;
+    to.is_private()
+        || to.is_documentation()
+        || within([100, 64, 0, 0], 10)
+        || within([192, 0, 0, 0], 24)
+        || within([198, 18, 0, 0], 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_reached() {
+        for (to, public, all) in [
+            ([1, 1, 1, 1], true, true),
+            ([223, 255, 255, 254], true, true),
+            ([10, 0, 3, 1], false, true),
+            ([172, 16, 0, 1], false, true),
+            ([192, 168, 1, 1], false, true),
+            ([100, 64, 0, 1], false, true),
+            ([100, 128, 0, 1], true, true),
+            ([198, 19, 255, 255], false, true),
+            ([203, 0, 113, 5], false, true),
+            ([10, 0, 2, 17], false, false),
+            ([10, 0, 2, 255], false, false),
+            ([127, 0, 0, 1], false, false),
+            ([169, 254, 169, 254], false, false),
+            ([0, 0, 0, 0], false, false),
+            ([0, 1, 2, 3], false, false),
+            ([224, 0, 0, 1], false, false),
+            ([255, 255, 255, 255], false, false),
+        ] {
+            let to = Ipv4Addr::from(to);
+            let there = |reached: bool| reached.then(|| SocketAddr::from((to, 80)));
+            assert_eq!(Outside::Public.leads(to, 80), there(public), "{to}");
+            assert_eq!(Outside::All.leads(to, 80), there(all), "{to}");
+            assert_eq!(Outside::None.leads(to, 80), None, "{to}");
+        }
+        for outside in [Outside::None, Outside::Public, Outside::All] {
+            assert_eq!(outside.leads(HOST, 80), Some((Ipv4Addr::LOCALHOST, 80).into()));
+        }
+    }
+}
