@@ -344,7 +344,11 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Account,
         control::ControlRequest::Tenant { tenant },
         control::ControlRequest::NextTenant { number: u32::MAX },
-        control::ControlRequest::SetQuota { tenant, quota: quota::Quota { vms: 3, frames: 1 << 40, pool: 1 << 33 } },
+        control::ControlRequest::SetQuota {
+            tenant,
+            quota: quota::Quota { vms: 3, frames: 1 << 40, pool: 1 << 33 },
+            flow: flow::Flow { wakes: u32::MAX },
+        },
         control::ControlRequest::ConsoleRead { vm, from: u64::MAX, to: args },
         control::ControlRequest::ConsoleWrite { vm, from: args },
         control::ControlRequest::LogRead { from: u64::MAX, to: args },
@@ -354,6 +358,7 @@ fn messages_survive_the_ring() {
     let name = limits::Name::new("netmux").expect("short");
     for reply in [
         control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
+        control::ControlReply::Flow { tenant, flow: flow::Flow { wakes: 3 }, waiting: u32::MAX, delayed: 1 << 40 },
         control::ControlReply::Tenant {
             number: 255,
             tenant,
@@ -490,7 +495,7 @@ fn messages_survive_the_ring() {
             Request::Account,
             Request::Tenant { tenant },
             Request::NextTenant { number: 0 },
-            Request::SetQuota { tenant, quota: quota::Quota::NONE },
+            Request::SetQuota { tenant, quota: quota::Quota::NONE, flow: flow::Flow::NONE },
             Request::ConsoleRead { vm, from: 0, to },
             Request::ConsoleWrite { vm, from: to },
             Request::AdjustClock { by_ns: 0, ppm: 0 },

@@ -13,7 +13,7 @@ use crate::component::{
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
-use crate::vm::{Deaths, Images, Queues, Timers, Wakers, Watches};
+use crate::vm::{AccountNumber, Deaths, Images, Queues, Timers, Wakers, Watches};
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
@@ -125,6 +125,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub ended: Ended,
     /// Deadlines of those that are out.
     pub absent_timers: Timers<'static, Slot>,
+    /// When the first VM may come in of those that were called and wait because of their tenant.
+    pub called_timers: Timers<'static, AccountNumber>,
     /// TSC at which pagers are asked for room.
     pub room_at: u64,
     /// Whether somebody is next for whom no room can be made.
@@ -176,7 +178,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn next_deadline(&self) -> u64 {
         let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at).min(self.look_at);
-        let absent = self.absent_timers.next().min(self.room_at).min(self.clock.due());
+        let absent = self.absent_timers.next().min(self.called_timers.next()).min(self.room_at).min(self.clock.due());
         self.timers.next().min(self.components.next_deadline).min(own).min(absent)
     }
 
