@@ -59,6 +59,8 @@ pub struct Change {
     pub pool: Option<u64>,
     /// VMs that come in in a second, or 0: [`Flow::wakes`].
     pub wakes: Option<u32>,
+    /// Bytes that are sent in a second, or 0: [`Flow::rate`].
+    pub rate: Option<u32>,
 }
 
 impl Change {
@@ -75,7 +77,8 @@ impl Change {
     /// The same of what may happen in a second, as the core is told.
     #[must_use]
     pub fn flow(self) -> Flow {
-        Flow { wakes: self.wakes.unwrap_or(Flow::STAYS) }
+        let or_stays = |said: Option<u32>| said.unwrap_or(Flow::STAYS);
+        Flow { wakes: or_stays(self.wakes), rate: or_stays(self.rate) }
     }
 }
 
@@ -174,8 +177,8 @@ mod tests {
         let frames = Quota::ANY_FRAMES;
         assert_eq!(Change { frames: Some(frames), ..Change::default() }.of(had), Quota { frames, ..had });
         assert_eq!(Change { pool: Some(0), ..Change::default() }.of(had), Quota { pool: 0, ..had });
-        let wakes = Change { wakes: Some(0), ..Change::default() };
-        assert_eq!((wakes.of(had), wakes.flow(), Change::default().flow()), (had, Flow::NONE, Flow::UNCHANGED));
+        let none = Change { wakes: Some(0), rate: Some(0), ..Change::default() };
+        assert_eq!((none.of(had), none.flow(), Change::default().flow()), (had, Flow::NONE, Flow::UNCHANGED));
     }
 
     #[test]

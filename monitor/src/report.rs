@@ -169,7 +169,11 @@ impl Display for Report<'_> {
                     Some(most) => write!(f, "{most}")?,
                     None => f.write_str("unlimited")?,
                 }
-                write!(f, " called={waiting} delayed={delayed}")
+                write!(f, " called={waiting} delayed={delayed} rate_quota=")?;
+                match flow.most_rate() {
+                    Some(most) => write!(f, "{most}"),
+                    None => f.write_str("unlimited"),
+                }
             }
             ControlReply::Log { next, missed, bytes } => write!(f, "log next={next} missed={missed} bytes={bytes}"),
             ControlReply::Console { vm, next, missed, bytes } => {

@@ -68,19 +68,19 @@ fn a_body_is_the_whole_quota() {
     for (body, says) in [
         (
             r#"{"vms":3,"memory":"64M"}"#,
-            "tenant set blue --vms 3 --memory 64M --disk unlimited --pool unlimited --wakes unlimited",
+            "tenant set blue --vms 3 --memory 64M --disk unlimited --pool unlimited --wakes unlimited --rate unlimited",
         ),
         (
             r#"{"memory":"8K","pool":"4K"}"#,
-            "tenant set blue --vms unlimited --memory 8K --disk unlimited --pool 4K --wakes unlimited",
+            "tenant set blue --vms unlimited --memory 8K --disk unlimited --pool 4K --wakes unlimited --rate unlimited",
         ),
         (
-            r#"{"wakes":5}"#,
-            "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited --wakes 5",
+            r#"{"wakes":5,"rate":"1M"}"#,
+            "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited --wakes 5 --rate 1M",
         ),
         (
             r#"{"vms":null}"#,
-            "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited --wakes unlimited",
+            "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited --wakes unlimited --rate unlimited",
         ),
     ] {
         let (text, change) = new_quota(blue, body.as_bytes()).expect(body);

@@ -101,7 +101,10 @@ fn fill(node: &Node) {
         assert_eq!(names.add(name, vm), Ok(()));
     }
     names.remove("gone");
-    node.keep.note_quota(Tenant::new("blue").expect("a name"), (Quota { vms: 3, ..Quota::NONE }, Flow { wakes: 7 }));
+    node.keep.note_quota(
+        Tenant::new("blue").expect("a name"),
+        (Quota { vms: 3, ..Quota::NONE }, Flow { wakes: 7, rate: 9 }),
+    );
 }
 
 #[test]
@@ -130,8 +133,9 @@ fn what_was_kept_comes_back_at_the_same_start_and_at_another_one() {
             assert_eq!(ids("stopped"), Some((None, ImageId::new(3), false)));
             assert_eq!((ids("of-another"), ids("gone")), (Some((None, NO_IMAGE, true)), None));
             assert_eq!(node.audit.borrow().ended, if boot == 1 { 3 } else { 0 });
-            let quotas: Vec<_> = told.borrow().iter().map(|(_, (quota, flow))| (quota.vms, flow.wakes)).collect();
-            assert_eq!(quotas, if told_again { vec![(3, 7)] } else { vec![] });
+            let quotas: Vec<_> =
+                told.borrow().iter().map(|(_, (quota, flow))| (quota.vms, flow.wakes, flow.rate)).collect();
+            assert_eq!(quotas, if told_again { vec![(3, 7, 9)] } else { vec![] });
             assert_eq!(audit_line(&node).await, None);
         });
     }
@@ -256,7 +260,7 @@ fn quotas_of_tenants_without_one_make_room() {
             let quota = if number < 10 { Quota::NONE } else { Quota { vms: 1, ..Quota::NONE } };
             node.keep.note_quota(tenant(number), (quota, Flow::NONE));
         });
-        node.keep.note_quota(tenant(QUOTAS), (Quota::NONE, Flow { wakes: 1 }));
+        node.keep.note_quota(tenant(QUOTAS), (Quota::NONE, Flow { wakes: 1, rate: 0 }));
         assert_eq!(node.keep.quotas.borrow().len(), QUOTAS - 9);
     });
 }

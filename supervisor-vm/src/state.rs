@@ -135,6 +135,7 @@ pub fn quota_record(tenant: Tenant, (quota, flow): Limits) -> Option<Vec<u8>> {
     }
     if flow != Flow::NONE {
         value.extend(flow.wakes.to_le_bytes());
+        value.extend(flow.rate.to_le_bytes());
     }
     Record { kind: Kind::Quota, key: tenant.to_string().as_bytes(), value: Some(&value) }.to_bytes()
 }
@@ -144,8 +145,8 @@ fn quota_of(mut bytes: &[u8]) -> Option<Limits> {
     let vms = half(&mut bytes)?;
     // Records from before there were such quotas end here or below, and so do those of tenants without one.
     let pool = if bytes.is_empty() { Quota::ANY_POOL } else { word(&mut bytes)? };
-    let wakes = if bytes.is_empty() { 0 } else { half(&mut bytes)? };
-    bytes.is_empty().then_some((Quota { vms, frames, pool }, Flow { wakes }))
+    let flow = if bytes.is_empty() { Flow::NONE } else { Flow { wakes: half(&mut bytes)?, rate: half(&mut bytes)? } };
+    bytes.is_empty().then_some((Quota { vms, frames, pool }, flow))
 }
 
 /// The record of a VM, or of there being none of this name; `None` where it is too long.
@@ -255,7 +256,7 @@ mod tests {
         let (blue, quota) = (Tenant::new("blue").expect("a name"), Quota { vms: 3, ..Quota::NONE });
         let blue = (blue, (quota, Flow::NONE));
         let red = (Tenant::new("red").expect("a name"), (Quota { pool: 9, ..Quota::NONE }, Flow::NONE));
-        let green = (Tenant::new("green").expect("a name"), (Quota::NONE, Flow { wakes: 5 }));
+        let green = (Tenant::new("green").expect("a name"), (Quota::NONE, Flow { wakes: 5, rate: 9 }));
         let boot = Boot { id: [1, u64::MAX], ended: 64 };
         let mut kept = Vec::from([host_record(&[5; 32]), boot.record(), token_record("ci", Some(&made))]);
         kept.extend([blue, green, red].map(|(tenant, limits)| quota_record(tenant, limits)));
@@ -296,7 +297,8 @@ mod tests {
             (Kind::Quota, "seven77", vec(12)),
             (Kind::Quota, "a", vec(13)),
             (Kind::Quota, "a", vec(21)),
-            (Kind::Quota, "a", vec(25)),
+            (Kind::Quota, "a", vec(24)),
+            (Kind::Quota, "a", vec(29)),
             (Kind::Image, "a", vec(56)),
         ] {
             let records = Records::from([((kind, key.as_bytes().to_vec()), value)]);

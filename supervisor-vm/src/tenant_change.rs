@@ -1,6 +1,6 @@
 //! What somebody wants a tenant's quota to be.
 
-use crate::wanted::pages;
+use crate::wanted::{bytes, pages};
 use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::quota::{Change, Quota};
@@ -11,7 +11,7 @@ pub const UNLIMITED: &str = "unlimited";
 /// What is to be another one of a quota; what is not said stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantChange {
-    /// What the core has: VMs, frames, bytes of the pool, and VMs that come in in a second.
+    /// What the core has: VMs, frames, bytes of the pool, VMs that come in and bytes that are sent in a second.
     pub of_core: Change,
     /// Blocks of virtual disks, `None` inside for any number.
     pub disk: Option<Option<u64>>,
@@ -19,7 +19,7 @@ pub struct TenantChange {
 
 impl TenantChange {
     /// The words for its parts.
-    pub const KEYS: [&'static str; 5] = ["vms", "memory", "disk", "pool", "wakes"];
+    pub const KEYS: [&'static str; 6] = ["vms", "memory", "disk", "pool", "wakes", "rate"];
 
     /// Takes a part, by its word.
     ///
@@ -45,7 +45,13 @@ impl TenantChange {
                 let wakes = value.parse().ok().filter(|&wakes| wakes != 0 && wakes != Flow::STAYS);
                 self.of_core.wakes = Some(wakes.ok_or("VMs in a second, at least 1, or unlimited")?);
             }
-            _ => return Err("vms, memory, disk, pool or wakes"),
+            ("rate", UNLIMITED) => self.of_core.rate = Some(0),
+            ("rate", value) => {
+                let rate = bytes(value).and_then(|bytes| u32::try_from(bytes).ok());
+                let rate = rate.filter(|&rate| rate != 0 && rate != Flow::STAYS);
+                self.of_core.rate = Some(rate.ok_or("bytes in a second, as 125000 or 2M, below 4G, or unlimited")?);
+            }
+            _ => return Err("vms, memory, disk, pool, wakes or rate"),
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ pub struct ShownTenant {
     quota_wakes: Option<u32>,
     waiting_wakes: u32,
     delayed_wakes: u64,
+    quota_rate: Option<u32>,
 }
 
 /// What the core has said of a tenant.
@@ -82,11 +83,16 @@ impl ShownTenant {
             quota_wakes: None,
             waiting_wakes: 0,
             delayed_wakes: 0,
+            quota_rate: None,
         };
         let shown = match *flow {
-            Some(ControlReply::Flow { flow, waiting, delayed, .. }) => {
-                ShownTenant { quota_wakes: flow.most_wakes(), waiting_wakes: waiting, delayed_wakes: delayed, ..shown }
-            }
+            Some(ControlReply::Flow { flow, waiting, delayed, .. }) => ShownTenant {
+                quota_wakes: flow.most_wakes(),
+                waiting_wakes: waiting,
+                delayed_wakes: delayed,
+                quota_rate: flow.most_rate(),
+                ..shown
+            },
             _ => shown,
         };
         Some((number, shown))
@@ -108,6 +114,7 @@ impl ShownTenant {
             quota_wakes: None,
             waiting_wakes: 0,
             delayed_wakes: 0,
+            quota_rate: None,
         }
     }
 
@@ -134,10 +141,11 @@ impl ShownTenant {
         let most_pool = self.quota_pool_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
         let most_wakes = self.quota_wakes.map_or_else(|| "-".to_string(), |most| most.to_string());
         let delayed = self.delayed_wakes;
+        let most_rate = self.quota_rate.map_or_else(|| "-".to_string(), |most| most.to_string());
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12} {pool:>12} {most_pool:>12} {most_wakes:>8} {delayed:>8}"
+            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12} {pool:>12} {most_pool:>12} {most_wakes:>8} {delayed:>8} {most_rate:>10}"
         );
     }
 }
@@ -185,7 +193,7 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
         return as_json(&all);
     }
     let mut text =
-        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB     POOL KiB    QUOTA KiB  WAKES/S  DELAYED\n".to_string();
+        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB     POOL KiB    QUOTA KiB  WAKES/S  DELAYED    BYTES/S\n".to_string();
     all.iter().for_each(|tenant| tenant.line(&mut text));
     Ok(text)
 }
@@ -214,8 +222,12 @@ pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, Str
         Some(most) => format!("{most} in a second at most"),
         None => "without a quota".to_string(),
     };
+    let sends = match found.quota_rate {
+        Some(most) => format!("{most} bytes in a second at most"),
+        None => "without a quota".to_string(),
+    };
     Ok(format!(
-        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\npool     {} KiB{}\nwakes    {wakes}; {} wait, and {} had to\n",
+        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\npool     {} KiB{}\nwakes    {wakes}; {} wait, and {} had to\nsends    {sends}\n",
         found.name,
         found.vms,
         most(found.quota_vms.map(u64::from), ""),
@@ -317,8 +329,12 @@ fn summary(now: &ShownTenant) -> String {
             format!("; of those that are out {most} come in in a second at most, and {} wait", now.waiting_wakes)
         }
     };
+    let rate = match now.quota_rate {
+        None => String::new(),
+        Some(most) => format!("; they send {most} bytes in a second at most"),
+    };
     format!(
-        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}{pool}{wakes}\n",
+        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}{pool}{wakes}{rate}\n",
         kib(*limit_bytes)
     )
 }
@@ -375,7 +391,7 @@ pub async fn figures(node: &Node, page: &mut Page) -> Result<(), String> {
 
 fn put(page: &mut Page, all: &[ShownTenant]) {
     type Value = fn(&ShownTenant) -> Option<u64>;
-    let metrics: [(&str, &str, &str, Value); 12] = [
+    let metrics: [(&str, &str, &str, Value); 13] = [
         ("foraker_tenant_vms", "gauge", "VMs of a tenant that live.", |one| Some(one.vms.into())),
         ("foraker_tenant_quota_vms", "gauge", "VMs that a tenant may have, where it has a quota.", |one| {
             one.quota_vms.map(u64::from)
@@ -427,6 +443,12 @@ fn put(page: &mut Page, all: &[ShownTenant]) {
             |one| Some(one.delayed_wakes),
         ),
         (
+            "foraker_tenant_quota_send_bytes_per_second",
+            "gauge",
+            "Bytes that the VMs of a tenant may send in a second, where it has a quota.",
+            |one| one.quota_rate.map(u64::from),
+        ),
+        (
             "foraker_tenant_refused_total",
             "counter",
             "VMs that were refused to a tenant because of its quota, since it last had neither VMs nor a quota.",
@@ -459,13 +481,14 @@ mod tests {
         let reply = ControlReply::Tenant { number: 7, tenant, vms: 1, refused: 2, frames: 256, quota, pooled: 1280 };
         let shown = ShownTenant { pool_bytes: 1280, quota_pool_bytes: Some(4096), ..blue(1, Some(3), 1024, None) };
         assert_eq!(ShownTenant::of(&Said { flow: None, reply }), Some((7, shown)));
-        let flow = Some(ControlReply::Flow { tenant, flow: Flow { wakes: 5 }, waiting: 2, delayed: 9 });
+        let flow = Some(ControlReply::Flow { tenant, flow: Flow { wakes: 5, rate: 7 }, waiting: 2, delayed: 9 });
         let (_, shown) = ShownTenant::of(&Said { flow, reply }).expect("a tenant");
         assert_eq!((shown.quota_wakes, shown.waiting_wakes, shown.delayed_wakes), (Some(5), 2, 9));
+        assert_eq!(shown.quota_rate, Some(7));
         let reply = ControlReply::Done { status: status::NOT_FOUND, value: 0 };
         assert_eq!(ShownTenant::of(&Said { flow: None, reply }), None);
         let json = as_json(&blue(1, Some(3), 1024, None)).expect("JSON");
-        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null,"quota_wakes":null,"waiting_wakes":0,"delayed_wakes":0}"#;
+        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null,"quota_wakes":null,"waiting_wakes":0,"delayed_wakes":0,"quota_rate":null}"#;
         assert_eq!(json.trim_end(), keys);
     }
 
@@ -490,8 +513,10 @@ mod tests {
         );
         let disks = ShownTenant { disk_bytes: 5 << 10, quota_disk_bytes: Some(8 << 10), ..blue(0, None, 0, None) };
         assert!(summary(&disks).ends_with("; its virtual disks have 5 KiB, of 8 KiB at most\n"));
-        let wakes = ShownTenant { quota_wakes: Some(5), waiting_wakes: 2, ..blue(0, None, 0, None) };
-        assert!(summary(&wakes).ends_with("; of those that are out 5 come in in a second at most, and 2 wait\n"));
+        let flow =
+            ShownTenant { quota_wakes: Some(5), waiting_wakes: 2, quota_rate: Some(7), ..blue(0, None, 0, None) };
+        let says = "; of those that are out 5 come in in a second at most, and 2 wait; they send 7 bytes in a second at most\n";
+        assert!(summary(&flow).ends_with(says));
         assert!(
             summary(&blue(0, None, 0, None)).starts_with("blue may have any number of VMs, which may hold any memory;")
         );

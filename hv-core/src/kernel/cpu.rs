@@ -14,6 +14,7 @@ use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
 use crate::vm::{AccountNumber, Deaths, Images, Queues, Timers, Wakers, Watches};
+use abi::limits::LIVE_TENANTS;
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
@@ -127,6 +128,10 @@ pub struct Cpu<B: Backend, H: Board> {
     pub absent_timers: Timers<'static, Slot>,
     /// When the first VM may come in of those that were called and wait because of their tenant.
     pub called_timers: Timers<'static, AccountNumber>,
+    /// Bytes that the VMs of tenants may send in a second, by account, 0 for any number: what network demultiplexers are told.
+    pub rates: [u32; LIVE_TENANTS],
+    /// The numbers of the accounts of the tenants of admitted VMs, by seat; another number for nobody's. (A VM's context has no room for it.)
+    pub accounts: &'static mut [u16],
     /// TSC at which pagers are asked for room.
     pub room_at: u64,
     /// Whether somebody is next for whom no room can be made.

@@ -38,6 +38,7 @@ pub struct Tables {
     backlog: &'static mut [BacklogLink],
     accounts: &'static mut [Account],
     called: &'static mut [TimerCell],
+    of_seats: &'static mut [u16],
 }
 
 impl Tables {
@@ -55,6 +56,7 @@ impl Tables {
             backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
             accounts: core_slice(frames, LIVE_TENANTS, EMPTY_ACCOUNT)?,
             called: core_slice(frames, LIVE_TENANTS, EMPTY_CELL)?,
+            of_seats: core_slice(frames, seats, u16::MAX)?,
         })
     }
 }
@@ -107,6 +109,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             wakers: Wakers::new(tables.wakers),
             absent_timers: Timers::new(tables.absent_timers),
             called_timers: Timers::new(tables.called),
+            rates: [0; LIVE_TENANTS],
+            accounts: tables.of_seats,
             plan: Plan::new(quantum_ticks, tsc_hz),
             callers: EndpointSet::EMPTY,
             answered: EndpointSet::EMPTY,

@@ -32,12 +32,23 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// What the VMs of a tenant may take together from now on, and do in each second.
     pub fn set_quota(&mut self, tenant: Tenant, quota: Quota, flow: Flow) -> ControlReply {
+        let had = self.vms.tenants().get(tenant);
+        let rate = had.map_or(0, |(_, standing)| standing.flow.rate);
+        let has_other_rate = flow.rate != Flow::STAYS && flow.rate != rate;
+        if has_other_rate && !self.cpu.all_have_room() {
+            return ControlReply::Done { status: status::BUSY, value: 0 };
+        }
         let status = match self.vms.tenants_mut().set(tenant, quota, flow) {
             true => status::OK,
             false if tenant.is_unsaid() => status::BAD_REQUEST,
             false => status::TENANTS_TAKEN,
         };
         self.look_at_called(tenant);
+        // Its account is closed where it had nothing but that rate.
+        let account = self.vms.tenants().get(tenant).or(had).map(|(number, _)| number);
+        if let Some(account) = account.filter(|_| has_other_rate && status == status::OK) {
+            self.cpu.tell_rate(account, flow.rate);
+        }
         ControlReply::Done { status, value: 0 }
     }
 }

@@ -441,6 +441,16 @@ impl<const TIMER: bool> Machine<TIMER> {
             let known: BTreeMap<_, _> =
                 net.attached.iter().map(|(id, seat)| (*id, *seat)).filter(|(id, _)| settled(id)).collect();
             assert_eq!(known, its.filter(|(id, _)| settled(id)).collect(), "who is attached");
+            for id in net.attached.keys().filter(|id| attached.contains_key(id)) {
+                let Some(vm) = self.kernel.vms.by_id(*id) else { continue };
+                let (tenant, account) = (vm.tenant, self.kernel.cpu.accounts[vm.seat.index()]);
+                let account = (account != u16::MAX).then(|| u32::from(account));
+                let standing = self.kernel.vms.tenants().get(tenant);
+                assert_eq!(account, standing.map(|(number, _)| number), "whose {id} is");
+                let Some((number, standing)) = standing else { continue };
+                assert_eq!(net.accounts.get(id), Some(&number), "whose {id} is");
+                assert_eq!(net.rates.get(&number), Some(&standing.flow.rate), "what VMs of {tenant} may send");
+            }
             let known: BTreeSet<VmId> =
                 net.out.iter().copied().filter(|id| !admitted_or_ending(id) && settled(id)).collect();
             let Kernel { vms, cpu, .. } = &self.kernel;

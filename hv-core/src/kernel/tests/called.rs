@@ -37,7 +37,7 @@ fn machine(tenants: &[(&str, usize)]) -> (Machine<true>, Vec<Vec<VmId>>) {
 
 /// Not by a request, which would take time.
 fn limit(machine: &mut Machine<true>, name: &str, wakes: u32) {
-    let done = machine.kernel.set_quota(tenant(name), Quota::NONE, Flow { wakes });
+    let done = machine.kernel.set_quota(tenant(name), Quota::NONE, Flow { wakes, ..Flow::UNCHANGED });
     assert_eq!(done, ControlReply::Done { status: status::OK, value: 0 });
     machine.audit();
 }
@@ -101,7 +101,7 @@ fn as_many_come_in_at_once_as_may_in_a_second_and_then_one_after_the_other_and_n
         assert!(is_in(&mut machine, vms[0][3 + more]), "the next one of those that wait");
     }
     let tenant = tenant("blue");
-    let flow = ControlReply::Flow { tenant, flow: Flow { wakes: 4 }, waiting: 0, delayed: 4 };
+    let flow = ControlReply::Flow { tenant, flow: Flow { wakes: 4, rate: 0 }, waiting: 0, delayed: 4 };
     assert_eq!(machine.request(ControlRequest::Tenant { tenant }).first(), Some(&flow));
 }
 

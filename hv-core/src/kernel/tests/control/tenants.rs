@@ -95,7 +95,7 @@ fn the_quota_of_an_images_tenant_counts_for_vms_of_which_nobody_says_whose_they_
 fn tenants_are_listed_by_their_numbers_and_nobody_without_a_name_has_a_quota() {
     let mut machine = at_rest();
     let (tenant_of_nobody, quota) = (Tenant::UNSAID, Quota { vms: 1, ..Quota::NONE });
-    let flow = Flow { wakes: 1 };
+    let flow = Flow { wakes: 1, rate: 1 };
     let refused = machine.request(ControlRequest::SetQuota { tenant: tenant_of_nobody, quota, flow });
     assert_eq!(refused, [done(status::BAD_REQUEST, 0)]);
     assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [done(status::NOT_FOUND, 0)]);
