@@ -8,6 +8,7 @@ use crate::addresses::Net;
 use crate::barriers::{BarrierPlan, Barriers, Exposures};
 use crate::charges::Charges;
 use crate::claim::Claim;
+use crate::flow::Flow;
 use crate::limits::Name;
 use crate::message::{BadMessage, Word, Words, messages};
 use crate::quota::Quota;
@@ -118,15 +119,16 @@ messages! {
         0x434 NextCharges { slot: Slot },
         /// Where the processor's time has gone. Answered by `Account`.
         0x435 Account,
-        /// What a tenant has and may have. Answered by `Tenant`, or `Done` with [`status::NOT_FOUND`] for one that has neither VMs nor a quota.
+        /// What a tenant has and may have. Answered by `Flow` and then `Tenant`, or `Done` with [`status::NOT_FOUND`] for one that has neither VMs nor a quota.
         0x436 Tenant { tenant: Tenant },
         /// The same of the tenant with this number, or of the next one. Its number stays as long as it has VMs or a quota, and is below
-        /// [`crate::limits::LIVE_TENANTS`]. Answered by `Tenant`, or by `Done` with [`status::NOT_FOUND`] when there is none.
+        /// [`crate::limits::LIVE_TENANTS`]. Answered by `Flow` and then `Tenant`, or by `Done` with [`status::NOT_FOUND`] when there is none.
         0x437 NextTenant { number: u32 },
-        /// What the VMs of a tenant may take together from now on. Those that live go on when they take more already: only new ones are refused.
+        /// What the VMs of a tenant may take together from now on, and what they may do in each second, where [`Flow::STAYS`] leaves what holds. Those that live
+        /// go on when they take more already: only new ones are refused.
         /// Answered by `Done`; [`status::BAD_REQUEST`] for the tenant without a name, [`status::TENANTS_TAKEN`] where there are
         /// [`crate::limits::LIVE_TENANTS`] others.
-        0x438 SetQuota { tenant: Tenant, quota: Quota },
+        0x438 SetQuota { tenant: Tenant, quota: Quota, flow: Flow },
         /// Unix time is `by_ns` more, a signed number: at once where `ppm` is 0, else by going faster or slower by so many parts of a million, at most
         /// 1,000, until that is so; what was left of an earlier adjustment is forgotten. VMs find it in their register pages, under the sequence
         /// word, and nobody is woken. Answered by `Done` whose value is the Unix time in nanoseconds; [`status::BAD_REQUEST`] for another speed, or
@@ -207,6 +209,9 @@ messages! {
         /// A tenant, its number, its living VMs, how many were refused because of its quota (2^32 - 1 for as many or more), the frames that they
         /// may hold together, its quota, and the bytes of the pool that those that are out take.
         0x439 Tenant { number: u32 | tenant: Tenant, vms: u32 | refused: u32, frames: u64, quota: Quota, pooled: u64 },
+        /// What the VMs of a tenant may do in each second; how many of them are out, were called, and wait because of it; and how often one had to, since the tenant
+        /// last had neither VMs nor a quota.
+        0x460 Flow { tenant: Tenant, flow: Flow, waiting: u32, delayed: u64 },
         /// A number of 128 bits that each start of the machine draws anew: what a controller remembers of VMs is about those that live when it is the same.
         0x453 Boot { low: u64, high: u64 },
         /// So many bytes of a console were written into the request page. `next` is the position behind them, and `missed` at least how many were lost

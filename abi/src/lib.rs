@@ -16,6 +16,7 @@ pub mod control;
 pub mod disk;
 pub mod disk_service;
 pub mod end;
+pub mod flow;
 pub mod guest;
 pub mod guest_control;
 pub mod guest_disk;

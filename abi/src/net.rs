@@ -10,15 +10,28 @@ use crate::share::Share;
 use crate::tenant::Tenant;
 use crate::vm::{Seat, VmId};
 
+/// The account of a VM that is no tenant's.
+pub const NO_ACCOUNT: u32 = u32::MAX;
+
 messages! {
     /// Core to demultiplexer.
     NetEvent {
         /// First message after every start of the demultiplexer: everything it knew is void.
         0x301 Hello,
         /// The NIC pages of `vm` are mapped in the window, in the place of its `seat`. `ipv4` is the address that it may use (network
-        /// order in the low 32 bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP. `share` is what it may send. `node` is the same for all
+        /// order in the low 32 bits, so 10.0.2.16 is 0x0a000210), or 0 when it asks DHCP. `share` is what it may send, and `rate` what all VMs of its tenant may
+        /// send together, bytes in a second, 0 for any number: the tenant with this `account`, below [`crate::limits::LIVE_TENANTS`], or [`NO_ACCOUNT`]. `node` is the same for all
         /// VMs, and with the slot makes its MAC.
-        0x302 Attach { vm: VmId, ipv4: u32, rx_slots: u32, tx_slots: u32, share: Share, node: Node | seat: Seat },
+        0x302 Attach {
+            vm: VmId,
+            ipv4: u32,
+            rx_slots: u32 | tx_slots: u32,
+            share: Share,
+            node: Node | seat: Seat,
+            account: u32 | rate: u32,
+        },
+        /// All VMs of the tenant with this account may send so many bytes in a second from now on, 0 for any number.
+        0x308 Rate { account: u32, rate: u32 },
         /// The attached `vm` has another address from now on, and no other; 0: it asks DHCP for one.
         0x304 Address { vm: VmId, seat: Seat, ipv4: u32 },
         /// `vm` is out: it has neither memory nor seat, and no NIC. The demultiplexer answers for it at the address `ipv4`, which is never 0, and

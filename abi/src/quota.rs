@@ -1,5 +1,6 @@
 //! What the VMs of a tenant may take together. The core keeps it, whatever components and policies do.
 
+use crate::flow::Flow;
 use crate::message::{BadMessage, Words};
 use crate::tenant::Tenant;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -47,7 +48,7 @@ impl Quota {
     }
 }
 
-/// What is to be another one of a quota; what is not said stays.
+/// What is to be another one of a quota and of what may happen in a second; what is not said stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// VMs, or [`Quota::ANY_VMS`].
@@ -56,6 +57,10 @@ pub struct Change {
     pub frames: Option<u64>,
     /// Bytes of the pool, or [`Quota::ANY_POOL`].
     pub pool: Option<u64>,
+    /// VMs that come in in a second, or 0: [`Flow::wakes`].
+    pub wakes: Option<u32>,
+    /// Bytes that are sent in a second, or 0: [`Flow::rate`].
+    pub rate: Option<u32>,
 }
 
 impl Change {
@@ -67,6 +72,13 @@ impl Change {
             frames: self.frames.unwrap_or(had.frames),
             pool: self.pool.unwrap_or(had.pool),
         }
+    }
+
+    /// The same of what may happen in a second, as the core is told.
+    #[must_use]
+    pub fn flow(self) -> Flow {
+        let or_stays = |said: Option<u32>| said.unwrap_or(Flow::STAYS);
+        Flow { wakes: or_stays(self.wakes), rate: or_stays(self.rate) }
     }
 }
 
@@ -165,6 +177,8 @@ mod tests {
         let frames = Quota::ANY_FRAMES;
         assert_eq!(Change { frames: Some(frames), ..Change::default() }.of(had), Quota { frames, ..had });
         assert_eq!(Change { pool: Some(0), ..Change::default() }.of(had), Quota { pool: 0, ..had });
+        let none = Change { wakes: Some(0), rate: Some(0), ..Change::default() };
+        assert_eq!((none.of(had), none.flow(), Change::default().flow()), (had, Flow::NONE, Flow::UNCHANGED));
     }
 
     #[test]

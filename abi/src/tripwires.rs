@@ -224,7 +224,18 @@ fn messages_survive_the_ring() {
     let charges = charges::Charges { service_ticks: 1 << 50, traffic, faults: u32::MAX, wakes: 6 };
     for event in [
         net::NetEvent::Hello,
-        net::NetEvent::Attach { vm, seat, node, ipv4: 1, rx_slots: 2, tx_slots: 3, share },
+        net::NetEvent::Attach {
+            vm,
+            seat,
+            node,
+            ipv4: 1,
+            rx_slots: 2,
+            tx_slots: 3,
+            share,
+            account: 255,
+            rate: u32::MAX - 1,
+        },
+        net::NetEvent::Rate { account: 255, rate: 0 },
         net::NetEvent::Address { vm, seat, ipv4: 0x0a00_0263 },
         net::NetEvent::Out { vm, node, ipv4: 0x0a00_0263, ran: true, tenant },
         net::NetEvent::Leave { vm, seat, tenant },
@@ -344,7 +355,11 @@ fn messages_survive_the_ring() {
         control::ControlRequest::Account,
         control::ControlRequest::Tenant { tenant },
         control::ControlRequest::NextTenant { number: u32::MAX },
-        control::ControlRequest::SetQuota { tenant, quota: quota::Quota { vms: 3, frames: 1 << 40, pool: 1 << 33 } },
+        control::ControlRequest::SetQuota {
+            tenant,
+            quota: quota::Quota { vms: 3, frames: 1 << 40, pool: 1 << 33 },
+            flow: flow::Flow { wakes: u32::MAX, rate: u32::MAX - 1 },
+        },
         control::ControlRequest::ConsoleRead { vm, from: u64::MAX, to: args },
         control::ControlRequest::ConsoleWrite { vm, from: args },
         control::ControlRequest::LogRead { from: u64::MAX, to: args },
@@ -354,6 +369,12 @@ fn messages_survive_the_ring() {
     let name = limits::Name::new("netmux").expect("short");
     for reply in [
         control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
+        control::ControlReply::Flow {
+            tenant,
+            flow: flow::Flow { wakes: 3, rate: 1 << 31 },
+            waiting: u32::MAX,
+            delayed: 1 << 40,
+        },
         control::ControlReply::Tenant {
             number: 255,
             tenant,
@@ -490,7 +511,7 @@ fn messages_survive_the_ring() {
             Request::Account,
             Request::Tenant { tenant },
             Request::NextTenant { number: 0 },
-            Request::SetQuota { tenant, quota: quota::Quota::NONE },
+            Request::SetQuota { tenant, quota: quota::Quota::NONE, flow: flow::Flow::NONE },
             Request::ConsoleRead { vm, from: 0, to },
             Request::ConsoleWrite { vm, from: to },
             Request::AdjustClock { by_ns: 0, ppm: 0 },

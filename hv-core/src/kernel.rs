@@ -139,6 +139,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.absent_timers.next() <= now {
             self.wake_absent(now);
         }
+        if self.cpu.called_timers.next() <= now {
+            self.let_called_in(now);
+        }
         if self.cpu.admit_at <= now {
             self.admit_late(now);
         }

@@ -244,6 +244,9 @@ impl Control {
             let more = match request {
                 ControlRequest::Frames => !matches!(reply, ControlReply::Done { .. }),
                 ControlRequest::Machine => matches!(reply, ControlReply::Machine { .. }),
+                ControlRequest::Tenant { .. } | ControlRequest::NextTenant { .. } => {
+                    matches!(reply, ControlReply::Flow { .. })
+                }
                 _ => false,
             };
             if !more {

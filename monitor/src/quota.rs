@@ -3,13 +3,14 @@
 use crate::host::Host;
 use crate::terms::long;
 use abi::control::{ControlReply, status};
+use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::quota::{Beyond, Change, Quota};
 
 /// What `tenants` takes.
-pub(crate) const TAKES: &str = "[NAME vms=N memory=SIZE pool=SIZE]";
+pub(crate) const TAKES: &str = "[NAME vms=N memory=SIZE pool=SIZE wakes=N rate=SIZE]";
 
-/// `vms=N`, `memory=SIZE`, `pool=SIZE` or several, each `unlimited` or a number; `None` for anything else.
+/// `vms=N`, `memory=SIZE`, `pool=SIZE`, `wakes=N`, `rate=SIZE` or several, each `unlimited` or a number; `None` for anything else.
 pub(crate) fn change(text: &str) -> Option<Change> {
     let mut change = Change::default();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -22,6 +23,15 @@ pub(crate) fn change(text: &str) -> Option<Change> {
             }
             ("pool", "unlimited") => change.pool = Some(Quota::ANY_POOL),
             ("pool", value) => change.pool = Some(long(value).filter(|&bytes| bytes != Quota::ANY_POOL)?),
+            ("wakes", "unlimited") => change.wakes = Some(0),
+            ("wakes", value) => {
+                change.wakes = Some(value.parse().ok().filter(|&wakes| wakes != 0 && wakes != Flow::STAYS)?)
+            }
+            ("rate", "unlimited") => change.rate = Some(0),
+            ("rate", value) => {
+                let rate = u32::try_from(long(value)?).ok().filter(|&rate| rate != 0 && rate != Flow::STAYS)?;
+                change.rate = Some(rate);
+            }
             _ => return None,
         }
     }
@@ -65,7 +75,14 @@ mod tests {
         assert_eq!(of("pool=1000"), Some(Quota { pool: 1000, ..had }));
         assert_eq!(of("pool=64KiB vms=1"), Some(Quota { vms: 1, pool: 64 << 10, ..had }));
         assert_eq!(of("vms=unlimited memory=unlimited pool=unlimited"), Some(Quota::NONE));
+        assert_eq!(change("wakes=7").map(Change::flow), Some(Flow { wakes: 7, ..Flow::UNCHANGED }));
+        assert_eq!(change("rate=1MiB").map(Change::flow), Some(Flow { rate: 1 << 20, ..Flow::UNCHANGED }));
+        assert_eq!(change("vms=1 wakes=unlimited rate=unlimited").map(Change::flow), Some(Flow::NONE));
         for wrong in [
+            "wakes=0",
+            "rate=0",
+            "rate=4GiB",
+            "wakes=4294967295",
             "",
             "vms",
             "vms=",

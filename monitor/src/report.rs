@@ -10,6 +10,8 @@ use core::fmt::{Display, Formatter, Result};
 /// An answer as a line. `images` are the names of the images by index.
 pub(crate) struct Report<'a> {
     pub(crate) reply: ControlReply,
+    /// Of a tenant: what it may do in a second.
+    pub(crate) flow: Option<ControlReply>,
     pub(crate) images: &'a [Name],
     /// Ticks of the TSC in a second; 0 when nobody knows.
     pub(crate) tsc_hz: u64,
@@ -156,6 +158,19 @@ impl Display for Report<'_> {
                 }
                 write!(f, " refused={refused} pool={pooled} pool_quota=")?;
                 match quota.most_pool() {
+                    Some(most) => write!(f, "{most}")?,
+                    None => f.write_str("unlimited")?,
+                }
+                self.flow.map_or(Ok(()), |reply| write!(f, " {}", Report { reply, flow: None, ..*self }))
+            }
+            ControlReply::Flow { flow, waiting, delayed, .. } => {
+                f.write_str("wakes_quota=")?;
+                match flow.most_wakes() {
+                    Some(most) => write!(f, "{most}")?,
+                    None => f.write_str("unlimited")?,
+                }
+                write!(f, " called={waiting} delayed={delayed} rate_quota=")?;
+                match flow.most_rate() {
                     Some(most) => write!(f, "{most}"),
                     None => f.write_str("unlimited"),
                 }

@@ -38,6 +38,8 @@ pub struct Session {
     pub(crate) last_id: u32,
     /// Policies of the component that is to have another one, as far as they were told.
     known: heapless::Vec<Name, MAX_POLICIES>,
+    /// What the core has said last of what a tenant may do in a second; what it has beside that follows.
+    flow: Option<ControlReply>,
     /// Where the state of a processor is that was taken, as far as it was.
     loaded: Piece,
     /// The VM that is to be created or to become somebody else.
@@ -68,6 +70,7 @@ impl Session {
             pending: None,
             last_id: 0,
             known: heapless::Vec::new(),
+            flow: None,
             loaded: processor::NONE,
             composition: Composition::new(),
         }
@@ -82,7 +85,7 @@ impl Session {
 
     /// An answer as a line.
     fn report(&self, reply: ControlReply) -> Report<'_> {
-        Report { reply, images: &self.images, tsc_hz: self.tsc_hz }
+        Report { reply, flow: self.flow, images: &self.images, tsc_hz: self.tsc_hz }
     }
 
     /// Whether a command waits for answers. The next one must wait for it.
@@ -143,6 +146,7 @@ impl Session {
             _ => first_step(command),
         };
         self.known.clear();
+        self.flow = None;
         self.composition.moved = 0;
         self.job = Some(Job { command, step });
         self.advance(host);
@@ -166,6 +170,13 @@ impl Session {
         let answered = match request {
             ControlRequest::Frames => matches!(reply, ControlReply::Done { .. }),
             ControlRequest::Machine => !matches!(reply, ControlReply::Machine { .. }),
+            ControlRequest::Tenant { .. } | ControlRequest::NextTenant { .. } => {
+                if matches!(reply, ControlReply::Flow { .. }) {
+                    self.flow = Some(reply);
+                    return;
+                }
+                true
+            }
             _ => true,
         };
         if answered {
@@ -334,7 +345,7 @@ impl Session {
     /// What a tenant may have that had this quota.
     fn change_quota(&mut self, command: Command, had: Quota, host: &mut impl Host) -> Outcome {
         let Command::Quota(tenant, change) = command else { return Outcome::Failed };
-        self.last(ControlRequest::SetQuota { tenant, quota: change.of(had) }, host)
+        self.last(ControlRequest::SetQuota { tenant, quota: change.of(had), flow: change.flow() }, host)
     }
 
     /// The list of VMs goes on from this slot.

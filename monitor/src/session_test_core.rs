@@ -3,6 +3,7 @@
 use super::*;
 use crate::host::Asked;
 use abi::charges::{Charges, Traffic};
+use abi::flow::Flow;
 use core::fmt::Arguments;
 
 /// A core with a few VMs, images and components, and the console's output.
@@ -28,6 +29,8 @@ pub(super) struct Core {
     pub(super) claims: Vec<Claim>,
     /// Quotas by tenants' numbers.
     pub(super) quotas: BTreeMap<u32, Quota>,
+    /// What they may do in a second.
+    pub(super) flows: BTreeMap<u32, Flow>,
     pub(super) swapped: Vec<(u16, u16)>,
     /// What processors were to go on from, and what it says to that.
     pub(super) restored: Vec<(VmId, Vec<u8>)>,
@@ -60,6 +63,7 @@ impl Default for Core {
             tenants: Vec::new(),
             claims: Vec::new(),
             quotas: BTreeMap::new(),
+            flows: BTreeMap::new(),
             swapped: Vec::new(),
             restored: Vec::new(),
             state_status: status::OK,
@@ -146,21 +150,25 @@ impl Core {
         its.fold((0, 0), |(vms, frames), (_, claim)| (vms + 1, frames + u64::from(claim.limit)))
     }
 
-    fn tenant(&self, tenant: Tenant) -> ControlReply {
+    fn tenant(&self, tenant: Tenant) -> Vec<ControlReply> {
         let Some(&quota) = self.quotas.get(&tenant.raw()) else {
-            return ControlReply::Done { status: status::NOT_FOUND, value: 0 };
+            return vec![ControlReply::Done { status: status::NOT_FOUND, value: 0 }];
         };
+        let flow = self.flows.get(&tenant.raw()).copied().unwrap_or_default();
         let (vms, frames) = self.has(tenant);
         let number = self.quotas.keys().position(|&raw| raw == tenant.raw()).expect("it is there");
-        ControlReply::Tenant {
-            number: number.try_into().expect("few"),
-            tenant,
-            vms,
-            refused: 2,
-            frames,
-            quota,
-            pooled: 300,
-        }
+        vec![
+            ControlReply::Flow { tenant, flow, waiting: 1, delayed: 8 },
+            ControlReply::Tenant {
+                number: number.try_into().expect("few"),
+                tenant,
+                vms,
+                refused: 2,
+                frames,
+                quota,
+                pooled: 300,
+            },
+        ]
     }
 
     pub(super) fn answer(&mut self) -> Vec<Message> {
@@ -388,13 +396,15 @@ impl Core {
                 let known = self.vms.get(&vm.slot.number()) == Some(&vm.generation);
                 vec![done(if known { self.identity_status } else { status::NOT_FOUND }, 0)]
             }
-            ControlRequest::Tenant { tenant } => vec![self.tenant(tenant)],
+            ControlRequest::Tenant { tenant } => self.tenant(tenant),
             ControlRequest::NextTenant { number } => {
                 let next = self.quotas.keys().nth(number as usize).and_then(|&raw| Tenant::from_raw(raw));
-                vec![next.map_or(done(status::NOT_FOUND, 0), |tenant| self.tenant(tenant))]
+                next.map_or(vec![done(status::NOT_FOUND, 0)], |tenant| self.tenant(tenant))
             }
-            ControlRequest::SetQuota { tenant, quota } => {
+            ControlRequest::SetQuota { tenant, quota, flow } => {
                 self.quotas.insert(tenant.raw(), quota);
+                let had = self.flows.get(&tenant.raw()).copied().unwrap_or_default();
+                self.flows.insert(tenant.raw(), flow.of(had));
                 vec![done(self.quota_status, 0)]
             }
             ControlRequest::Pause { .. }

@@ -368,21 +368,23 @@ fn tenants_are_listed_and_get_quotas() {
     assert_eq!(run(&mut session, &mut core, "tenants"), ["done tenants"]);
     assert_eq!(run(&mut session, &mut core, "tenants red vms=3"), ["done tenants"]);
     assert_eq!(run(&mut session, &mut core, "tenants b memory=64KiB"), ["done tenants"]);
-    assert_eq!(run(&mut session, &mut core, "tenants b vms=0 pool=1KiB"), ["done tenants"]);
+    assert_eq!(run(&mut session, &mut core, "tenants b vms=0 pool=1KiB wakes=5 rate=1000"), ["done tenants"]);
+    assert_eq!(run(&mut session, &mut core, "tenants b memory=64KiB"), ["done tenants"]);
     assert_eq!(
         run(&mut session, &mut core, "create httpd tenant=red limit=1MiB").last().map(String::as_str),
         Some("done create")
     );
     let listed = [
-        "tenant name=b vms=0 limit_frames=0 vms_quota=0 frames_quota=16 refused=2 pool=300 pool_quota=1024",
-        "tenant name=red vms=1 limit_frames=256 vms_quota=3 frames_quota=unlimited refused=2 pool=300 pool_quota=unlimited",
+        "tenant name=b vms=0 limit_frames=0 vms_quota=0 frames_quota=16 refused=2 pool=300 pool_quota=1024 wakes_quota=5 called=1 delayed=8 rate_quota=1000",
+        "tenant name=red vms=1 limit_frames=256 vms_quota=3 frames_quota=unlimited refused=2 pool=300 pool_quota=unlimited wakes_quota=unlimited called=1 delayed=8 rate_quota=unlimited",
         "done tenants",
     ];
     assert_eq!(run(&mut session, &mut core, "tenants"), listed);
     core.quota_status = status::TENANTS_TAKEN;
     let taken = "error tenants: 256 tenants have VMs or quotas, and this is another one; end the VMs of one and take its quota away, or name one that is there: \"tenants\" lists them";
     assert_eq!(run(&mut session, &mut core, "tenants c vms=1"), [taken]);
-    let wrong = "error tenants: wrong arguments; write \"tenants [NAME vms=N memory=SIZE pool=SIZE]\"";
+    let wrong =
+        "error tenants: wrong arguments; write \"tenants [NAME vms=N memory=SIZE pool=SIZE wakes=N rate=SIZE]\"";
     assert_eq!(run(&mut session, &mut core, "tenants c vms=one"), [wrong]);
 }
 

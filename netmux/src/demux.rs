@@ -16,7 +16,7 @@ use crate::egress::Cause;
 use crate::frame::{DmaFrame, Frame as _, Ipv4};
 use crate::ingress::{self, Receivers};
 use crate::leases::Leases;
-use crate::policy::{Discipline, Fault, Watched};
+use crate::policy::{Discipline, Fault, Limited};
 use crate::ports::{FRAME_WORK, Port, Ports, Undelivered, Used};
 use crate::totals::Totals;
 use abi::nic::NicCounters;
@@ -72,6 +72,8 @@ pub struct Newcomer {
     pub ipv4: u32,
     /// What it may send.
     pub share: Share,
+    /// The account of its tenant, and the bytes that the VMs of that may send in a second, 0 for any number; `None` for nobody's.
+    pub of: Option<(u32, u32)>,
 }
 
 /// Frames in one turn at most, in each direction.
@@ -102,7 +104,7 @@ pub struct Demux<C: Nic, H: Host, D: Discipline> {
     nic: C,
     host: H,
     ports: Ports,
-    discipline: Watched<D>,
+    discipline: Limited<D>,
     leases: Leases,
     /// Seats with news that the guest has not been shown.
     touched: heapless::Vec<Seat, TOUCHED>,
@@ -135,7 +137,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         nic: C,
         mut host: H,
         mut ports: Ports,
-        mut discipline: Watched<D>,
+        mut discipline: Limited<D>,
         leases: Leases,
         doors: Doors,
         ticks_per_second: u64,
@@ -199,6 +201,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         for seat in (0..self.ports.end()).map(Seat::new) {
             self.discipline.remove(seat);
         }
+        self.discipline.forget_tenants();
         self.serving = None;
         self.rx_flood = None;
         self.tx_flood = None;
@@ -209,7 +212,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
 
     /// A VM is there. False when the machine has no such seat or slot.
     pub fn attach(&mut self, new: Newcomer, nic: VmNic) -> bool {
-        let Newcomer { id, seat, node, ipv4, share } = new;
+        let Newcomer { id, seat, node, ipv4, share, of } = new;
         self.leave_queue(seat);
         if !self.ports.attach(id, seat, node, ipv4, nic, self.nic.link_up()) {
             return false;
@@ -222,13 +225,19 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         self.set_address(id, seat, address);
         self.touch(seat);
         let now = self.host.now();
-        self.discipline.attach(seat, share, now);
+        self.discipline.attach(seat, share, of, now);
         // It may have put frames into its ring before it was attached.
         self.discipline.enqueue(seat);
         if !self.doors.is_empty() {
             self.give_held(id, seat);
         }
         true
+    }
+
+    /// The VMs of the tenant with this account may send so many bytes in a second from now on, 0 for any number.
+    pub fn set_rate(&mut self, account: u32, rate: u32) {
+        let now = self.host.now();
+        self.discipline.set_rate(account, rate, now);
     }
 
     /// An attached VM has this address from now on, and no other; 0: it asks DHCP for one.

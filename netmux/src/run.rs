@@ -6,14 +6,14 @@ use crate::drivers::none::NoNic;
 use crate::drivers::virtio::{self, Structures, VirtioNet};
 use crate::drivers::{Known, KnownList, Nic, known};
 use crate::frame::Mac;
-use crate::policy::{Discipline, Watched};
+use crate::policy::{Discipline, Limited};
 use crate::ports::Used;
 use crate::{Called, Demux, Doors, Host, Leases, Newcomer, Pace, Ports};
 use abi::charges::Traffic;
 use abi::component::{DeviceInfo, bits};
 use abi::guest::pending;
 use abi::message::Message;
-use abi::net::{NetCommand, NetEvent};
+use abi::net::{NO_ACCOUNT, NetCommand, NetEvent};
 use abi::nic::Node;
 use abi::note::TableBytes;
 use abi::service::Service;
@@ -40,7 +40,7 @@ macro_rules! main {
 pub const fn tables<D: Discipline>() -> TableBytes {
     TableBytes {
         per_slot: Ports::TABLES.per_slot + Doors::TABLES.per_slot,
-        per_seat: Ports::TABLES.per_seat + Watched::<D>::SEAT_BYTES + Leases::SEAT_BYTES,
+        per_seat: Ports::TABLES.per_seat + Limited::<D>::SEAT_BYTES + Leases::SEAT_BYTES,
         // Two copies.
         keep_per_seat: 2 * Leases::SEAT_BYTES,
     }
@@ -168,7 +168,7 @@ pub fn run_on<D: Discipline, C: Nic>(component: &Component, make: impl FnOnce(&m
 /// What a demultiplexer is made of, whatever its NIC is.
 struct Parts<D: Discipline> {
     ports: Ports,
-    discipline: Watched<D>,
+    discipline: Limited<D>,
     leases: Leases,
     doors: Doors,
     /// The memory for the NIC, and where it lies.
@@ -178,7 +178,7 @@ struct Parts<D: Discipline> {
 
 impl<D: Discipline> Parts<D> {
     fn of(component: &Component, tables: &mut Tables) -> Self {
-        let (ports, discipline) = (Ports::new(tables), Watched::<D>::new(tables));
+        let (ports, discipline) = (Ports::new(tables), Limited::<D>::new(tables));
         let Some(dma) = component.dma() else { too_little_memory() };
         let (buffers, places) = divide(dma.memory);
         let doors = Doors::new(tables, places, component.info().tsc_hz);
@@ -243,7 +243,7 @@ fn serve<C: Nic, D: Discipline>(
     component: &Component,
     nic: C,
     ports: Ports,
-    discipline: Watched<D>,
+    discipline: Limited<D>,
     (leases, doors): (Leases, Doors),
     device: Option<u32>,
 ) -> ! {
@@ -307,13 +307,15 @@ fn listen<C: Nic, D: Discipline>(
 ) -> bool {
     events.drain(|message| match NetEvent::try_from(message) {
         Ok(NetEvent::Hello) => demux.forget_all(),
-        Ok(NetEvent::Attach { vm, seat, node, ipv4, rx_slots, tx_slots, share }) => {
-            let new = Newcomer { id: vm, seat, node, ipv4, share };
+        Ok(NetEvent::Attach { vm, seat, node, ipv4, rx_slots, tx_slots, share, account, rate }) => {
+            let of = (account != NO_ACCOUNT).then_some((account, rate));
+            let new = Newcomer { id: vm, seat, node, ipv4, share, of };
             let nic = component.vm_nic(seat, rx_slots, tx_slots);
             if !nic.is_some_and(|nic| demux.attach(new, nic)) {
                 demux.host_mut().answer(NetCommand::Refused { vm });
             }
         }
+        Ok(NetEvent::Rate { account, rate }) => demux.set_rate(account, rate),
         Ok(NetEvent::Address { vm, seat, ipv4 }) => demux.address(vm, seat, ipv4),
         Ok(NetEvent::Out { vm, node, ipv4, ran, tenant }) => {
             if !demux.put_out(vm, tenant, node, ipv4, ran) {

@@ -5,7 +5,7 @@ use crate::doors::{self, Doors};
 use crate::drivers::{Faults, Nic, Received};
 use crate::frame::Mac;
 use crate::leases::Leases;
-use crate::policy::{Discipline, RoundRobin, Watched};
+use crate::policy::{Discipline, Limited, RoundRobin};
 use crate::ports::{Ports, Used};
 use crate::test_frames::{NODE, seat};
 use abi::guest::NIC_BASE;
@@ -292,7 +292,7 @@ impl Guest {
 
     /// As it is attached.
     pub fn newcomer(&self, ipv4: u32, share: Share) -> Newcomer {
-        Newcomer { id: self.id, seat: self.seat(), node: NODE, ipv4, share }
+        Newcomer { id: self.id, seat: self.seat(), node: NODE, ipv4, share, of: None }
     }
 
     /// Receive header, receive slots, transmit header, transmit slots.
@@ -413,7 +413,7 @@ impl<D: Discipline> Machine<D> {
         let (wire, raised, clock) = (nic.wire.clone(), host.raised.clone(), host.clock.clone());
         let core = host.core.clone();
         let mut tables = tables::<D>(SLOTS);
-        let (ports, discipline) = (Ports::new(&mut tables), Watched::<D>::new(&mut tables));
+        let (ports, discipline) = (Ports::new(&mut tables), Limited::<D>::new(&mut tables));
         let leases = Leases::new(leases, &mut tables);
         let doors = Doors::new(&mut tables, Some(memory(doors::BYTES)), ticks_per_second);
         let demux = Demux::new(nic, host, ports, discipline, leases, doors, ticks_per_second);

@@ -96,6 +96,8 @@ struct NewQuota {
     memory: Option<String>,
     disk: Option<String>,
     pool: Option<String>,
+    wakes: Option<u32>,
+    rate: Option<String>,
 }
 
 /// A virtual disk that is to be, as a body says it.
@@ -422,12 +424,13 @@ fn new_vm(body: &[u8]) -> Result<(String, String, Command), String> {
 
 /// The quota that a body describes: the command that sets it, in words, and what changes.
 fn new_quota(tenant: Tenant, body: &[u8]) -> Result<(String, TenantChange), String> {
-    let NewQuota { vms, memory, disk, pool } = serde_json::from_slice(body).map_err(|error| {
+    let NewQuota { vms, memory, disk, pool, wakes, rate } = serde_json::from_slice(body).map_err(|error| {
         format!("that is no quota: {}; give {{\"vms\":3,\"memory\":\"64M\"}}", shown(&error.to_string()))
     })?;
     let mut change = TenantChange::default();
     let mut text = format!("tenant set {tenant}");
-    for (key, value) in TenantChange::KEYS.into_iter().zip([vms.map(|vms| vms.to_string()), memory, disk, pool]) {
+    let number = |number: Option<u32>| number.map(|number| number.to_string());
+    for (key, value) in TenantChange::KEYS.into_iter().zip([number(vms), memory, disk, pool, number(wakes), rate]) {
         let value = value.unwrap_or_else(|| UNLIMITED.to_string());
         change.take(key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
         text.push_str(&format!(" --{key} {value}"));

@@ -66,9 +66,22 @@ fn a_body_is_a_command() {
 fn a_body_is_the_whole_quota() {
     let blue = Tenant::new("blue").expect("a name");
     for (body, says) in [
-        (r#"{"vms":3,"memory":"64M"}"#, "tenant set blue --vms 3 --memory 64M --disk unlimited --pool unlimited"),
-        (r#"{"memory":"8K","pool":"4K"}"#, "tenant set blue --vms unlimited --memory 8K --disk unlimited --pool 4K"),
-        (r#"{"vms":null}"#, "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited"),
+        (
+            r#"{"vms":3,"memory":"64M"}"#,
+            "tenant set blue --vms 3 --memory 64M --disk unlimited --pool unlimited --wakes unlimited --rate unlimited",
+        ),
+        (
+            r#"{"memory":"8K","pool":"4K"}"#,
+            "tenant set blue --vms unlimited --memory 8K --disk unlimited --pool 4K --wakes unlimited --rate unlimited",
+        ),
+        (
+            r#"{"wakes":5,"rate":"1M"}"#,
+            "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited --wakes 5 --rate 1M",
+        ),
+        (
+            r#"{"vms":null}"#,
+            "tenant set blue --vms unlimited --memory unlimited --disk unlimited --pool unlimited --wakes unlimited --rate unlimited",
+        ),
     ] {
         let (text, change) = new_quota(blue, body.as_bytes()).expect(body);
         assert_eq!(text, says);
@@ -80,6 +93,7 @@ fn a_body_is_the_whole_quota() {
         (r#"{"frames":1}"#, "unknown field `frames`"),
         (r#"{"vms":-1}"#, "that is no quota"),
         (r#"{"vms":4294967295}"#, "vms 4294967295: give a number of VMs"),
+        (r#"{"wakes":0}"#, "wakes 0: give VMs in a second"),
         (r#"{"memory":"\u001b[2J"}"#, "memory ?[2J: give bytes"),
     ] {
         let error = new_quota(blue, body.as_bytes()).expect_err(body);

@@ -37,7 +37,7 @@ disk attach NAME DISK[:ro]                 let a VM that does not run have it fr
 disk detach NAME                           let it have none
 tenant list [--json]                       tenants, what their VMs are and may hold, and their quotas
 tenant show TENANT [--json]                one of them
-tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited] [--pool SIZE|unlimited]
+tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited] [--pool SIZE|unlimited] [--wakes N|unlimited] [--rate SIZE|unlimited]
                                            what its VMs may be and hold together, and its virtual disks have, from now on
 node show [--json]                         the machine
 state begin-anew                           write over the operator's own disk, where it is not used, and keep what is known now

@@ -6,6 +6,7 @@ use crate::owners::Owners;
 use crate::state::Boot;
 use crate::store::Store;
 use crate::store::refused::{Refused, Unkept};
+use abi::flow::Flow;
 use abi::quota::Quota;
 use abi::tenant::Tenant;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,12 @@ pub const OPENS: Duration = Duration::from_secs(60);
 pub const COMMITS: Duration = Duration::from_secs(10);
 /// Quotas that are kept at most.
 pub const QUOTAS: usize = 1024;
+
+/// What the VMs of a tenant may take together, and do in each second.
+pub type Limits = (Quota, Flow);
+
+/// No quota.
+pub const UNLIMITED: Limits = (Quota::NONE, Flow::NONE);
 
 /// How it is with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +62,7 @@ pub struct Keep {
     /// The host's key, or which start of the machine this is, is not kept yet.
     pub unsaid: Cell<bool>,
     /// Quotas that were set here, by their tenants' names.
-    pub quotas: RefCell<BTreeMap<String, Quota>>,
+    pub quotas: RefCell<BTreeMap<String, Limits>>,
     /// Tenants whose quotas were set since they were last kept.
     pub changed: RefCell<BTreeSet<String>>,
     /// Whose virtual disks are, and how much of the set tenants may have. Nobody holds it across an await.
@@ -111,15 +118,15 @@ impl Keep {
     }
 
     /// Notes what a tenant's quota is from now on.
-    pub fn note_quota(&self, tenant: Tenant, quota: Quota) {
+    pub fn note_quota(&self, tenant: Tenant, limits: Limits) {
         let mut quotas = self.quotas.borrow_mut();
         let name = tenant.to_string();
         if quotas.len() >= QUOTAS && !quotas.contains_key(&name) {
             // Of those without one it is only known that the manifest's does not count.
-            quotas.retain(|_, quota| *quota != Quota::NONE);
+            quotas.retain(|_, limits| *limits != UNLIMITED);
         }
         if quotas.len() < QUOTAS || quotas.contains_key(&name) {
-            quotas.insert(name.clone(), quota);
+            quotas.insert(name.clone(), limits);
             self.changed.borrow_mut().insert(name);
         }
     }

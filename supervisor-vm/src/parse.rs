@@ -244,7 +244,7 @@ fn create(mut words: Words) -> Result<Command, String> {
 }
 
 fn quota(mut words: Words) -> Result<Command, String> {
-    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited] [--pool SIZE|unlimited]";
+    const USAGE: &str = "tenant set TENANT [--vms N|unlimited] [--memory SIZE|unlimited] [--disk SIZE|unlimited] [--pool SIZE|unlimited] [--wakes N|unlimited] [--rate SIZE|unlimited]";
     let tenant = tenants::parse(&operand(&mut words, USAGE)?)?;
     let mut change = TenantChange::default();
     while let Some(option) = words.next() {

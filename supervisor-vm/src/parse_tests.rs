@@ -77,8 +77,19 @@ fn quotas_are_said_by_parts() {
         ("--pool 64K", None, None, None, Some(65_536)),
         ("--pool 0 --vms 1 --pool unlimited", Some(1), None, None, Some(u64::MAX)),
     ] {
-        let expected =
-            Command::TenantSet { tenant, change: TenantChange { of_core: Change { vms, frames, pool }, disk } };
+        let of_core = Change { vms, frames, pool, ..Change::default() };
+        let expected = Command::TenantSet { tenant, change: TenantChange { of_core, disk } };
+        assert_eq!(good(&format!("tenant set blue {words}")), expected);
+    }
+    for (words, wakes, rate) in [
+        ("--wakes 5", Some(5), None),
+        ("--wakes unlimited", Some(0), None),
+        ("--rate 125001", None, Some(125_001)),
+        ("--rate 2M --wakes 1", Some(1), Some(2 << 20)),
+        ("--rate unlimited", None, Some(0)),
+    ] {
+        let of_core = Change { wakes, rate, ..Change::default() };
+        let expected = Command::TenantSet { tenant, change: TenantChange { of_core, disk: None } };
         assert_eq!(good(&format!("tenant set blue {words}")), expected);
     }
     assert_eq!(good("tenant show blue --json"), Command::TenantShow { tenant, json: true });
@@ -131,7 +142,9 @@ fn what_is_no_command_is_told() {
             "tenant set blue --memory 5000",
             "--memory 5000: give bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited",
         ),
-        ("tenant set blue --wakes 1", "`--wakes` makes no sense here: tenant set"),
+        ("tenant set blue --frames 1", "`--frames` makes no sense here: tenant set"),
+        ("tenant set blue --rate 4G", "--rate 4G: give bytes in a second, as 125000 or 2M, below 4G, or unlimited"),
+        ("tenant set blue --wakes 0", "--wakes 0: give VMs in a second, at least 1, or unlimited"),
         ("tenant set blue --disk 1", "--disk 1: give bytes, as 64M or 512K, whole pages of 4 KiB, or unlimited"),
         ("tenant show", "something is missing: tenant show TENANT"),
         ("tenant", "`tenant` alone"),

@@ -111,10 +111,10 @@ async fn take_in(node: &Node, state: State, is_same: bool) {
     }
     // These are on the disk.
     drop((node.names.borrow_mut().take_changed(), node.tokens.borrow_mut().take_changed()));
-    for (tenant, quota) in state.quotas {
-        keep.quotas.borrow_mut().insert(tenant.to_string(), quota);
+    for (tenant, limits) in state.quotas {
+        keep.quotas.borrow_mut().insert(tenant.to_string(), limits);
         // The core knows them where it is the same start.
-        if !is_same && let Err(why) = tenants::tell(node, tenant, quota).await {
+        if !is_same && let Err(why) = tenants::tell(node, tenant, limits).await {
             log::error!("state: the quota of the tenant {tenant} is not set: {why}");
         }
     }

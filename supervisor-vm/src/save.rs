@@ -83,7 +83,7 @@ fn take_changed(node: &Node) -> Vec<Vec<u8>> {
     let quotas = keep.quotas.borrow();
     for name in keep.changed.take() {
         let tenant = Tenant::new(&name);
-        records.extend(quotas.get(&name).and_then(|quota| state::quota_record(tenant?, *quota)));
+        records.extend(quotas.get(&name).and_then(|limits| state::quota_record(tenant?, *limits)));
     }
     let mut boot = keep.boot.get();
     let ended = node.audit.borrow().ended;
@@ -105,8 +105,8 @@ fn all(node: &Node) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     records.extend(keep.host.get().and_then(|key| state::host_record(&key)));
     records.extend(keep.boot.get().record());
-    for (name, quota) in keep.quotas.borrow().iter() {
-        records.extend(Tenant::new(name).and_then(|tenant| state::quota_record(tenant, *quota)));
+    for (name, limits) in keep.quotas.borrow().iter() {
+        records.extend(Tenant::new(name).and_then(|tenant| state::quota_record(tenant, *limits)));
     }
     for (name, made) in node.tokens.borrow().iter() {
         records.extend(state::token_record(name, Some(made)));

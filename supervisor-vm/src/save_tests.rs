@@ -1,5 +1,6 @@
 use super::*;
 use crate::anew;
+use crate::keep::Limits;
 use crate::keep::QUOTAS;
 use crate::lines::hash_of;
 use crate::names::Named;
@@ -7,6 +8,7 @@ use crate::restore;
 use crate::state::{NO_IMAGE, State};
 use crate::store::Store;
 use abi::control::{ControlReply, ControlRequest, status};
+use abi::flow::Flow;
 use abi::limits::Name;
 use abi::quota::Quota;
 use abi::terms::Terms;
@@ -22,7 +24,7 @@ use ilwaco::sim::{Sim, disk_status};
 use ilwaco::time::Duration;
 
 /// Quotas that the core was told.
-type Told = Rc<RefCell<Vec<(Tenant, Quota)>>>;
+type Told = Rc<RefCell<Vec<(Tenant, Limits)>>>;
 
 /// A machine with one image, of which this is that start, and this VM with a disk of these bytes, if there are any. What the core was told.
 fn machine(boot: u64, bytes: &[u8]) -> Told {
@@ -49,8 +51,8 @@ fn machine(boot: u64, bytes: &[u8]) -> Told {
             ControlRequest::Image { image } if image.number() < 3 => {
                 ControlReply::Image { image, name: Name::EMPTY, memory_bytes: 0 }
             }
-            ControlRequest::SetQuota { tenant, quota } => {
-                quotas.borrow_mut().push((tenant, quota));
+            ControlRequest::SetQuota { tenant, quota, flow } => {
+                quotas.borrow_mut().push((tenant, (quota, flow)));
                 ControlReply::Done { status: status::OK, value: 0 }
             }
             _ => ControlReply::Done { status: status::NOT_FOUND, value: 0 },
@@ -99,7 +101,10 @@ fn fill(node: &Node) {
         assert_eq!(names.add(name, vm), Ok(()));
     }
     names.remove("gone");
-    node.keep.note_quota(Tenant::new("blue").expect("a name"), Quota { vms: 3, ..Quota::NONE });
+    node.keep.note_quota(
+        Tenant::new("blue").expect("a name"),
+        (Quota { vms: 3, ..Quota::NONE }, Flow { wakes: 7, rate: 9 }),
+    );
 }
 
 #[test]
@@ -128,8 +133,9 @@ fn what_was_kept_comes_back_at_the_same_start_and_at_another_one() {
             assert_eq!(ids("stopped"), Some((None, ImageId::new(3), false)));
             assert_eq!((ids("of-another"), ids("gone")), (Some((None, NO_IMAGE, true)), None));
             assert_eq!(node.audit.borrow().ended, if boot == 1 { 3 } else { 0 });
-            let quotas: Vec<u32> = told.borrow().iter().map(|(_, quota)| quota.vms).collect();
-            assert_eq!(quotas, if told_again { vec![3] } else { vec![] });
+            let quotas: Vec<_> =
+                told.borrow().iter().map(|(_, (quota, flow))| (quota.vms, flow.wakes, flow.rate)).collect();
+            assert_eq!(quotas, if told_again { vec![(3, 7, 9)] } else { vec![] });
             assert_eq!(audit_line(&node).await, None);
         });
     }
@@ -252,9 +258,9 @@ fn quotas_of_tenants_without_one_make_room() {
         let tenant = |number: usize| Tenant::new(&format!("t{number}")).expect("a name");
         (0..QUOTAS).for_each(|number| {
             let quota = if number < 10 { Quota::NONE } else { Quota { vms: 1, ..Quota::NONE } };
-            node.keep.note_quota(tenant(number), quota);
+            node.keep.note_quota(tenant(number), (quota, Flow::NONE));
         });
-        node.keep.note_quota(tenant(QUOTAS), Quota { vms: 2, ..Quota::NONE });
+        node.keep.note_quota(tenant(QUOTAS), (Quota::NONE, Flow { wakes: 1, rate: 0 }));
         assert_eq!(node.keep.quotas.borrow().len(), QUOTAS - 9);
     });
 }

@@ -1,6 +1,7 @@
 //! What is kept, as records: names of VMs, tokens, quotas, images, the host's key, and which start of the machine it is about. `docs/supervisor.md` has the
 //! format byte by byte.
 
+use crate::keep::Limits;
 use crate::library::{Kept, kept_of};
 use crate::names::{Named, is_name};
 use crate::owners::Owners;
@@ -9,6 +10,7 @@ use crate::store::record::{Kind, Record};
 use crate::tokens::Made;
 use abi::attachment::Attachment;
 use abi::claim::RESERVE_LEAST;
+use abi::flow::Flow;
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::Name;
 use abi::quota::Quota;
@@ -49,7 +51,7 @@ pub struct State {
     /// Tokens.
     pub tokens: Vec<(String, Made)>,
     /// Quotas of tenants.
-    pub quotas: Vec<(Tenant, Quota)>,
+    pub quotas: Vec<(Tenant, Limits)>,
     /// Whose virtual disks are, and what tenants may have of them.
     pub owners: Owners,
     /// Images that were put.
@@ -92,6 +94,10 @@ fn word(bytes: &mut &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*take(bytes, 8)?.as_array()?))
 }
 
+fn half(bytes: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(*take(bytes, 4)?.as_array()?))
+}
+
 impl Boot {
     fn of(mut bytes: &[u8]) -> Option<Boot> {
         let boot = Boot { id: [word(&mut bytes)?, word(&mut bytes)?], ended: word(&mut bytes)? };
@@ -122,20 +128,25 @@ fn token_of(mut bytes: &[u8]) -> Option<Made> {
 }
 
 /// The record of a quota.
-pub fn quota_record(tenant: Tenant, quota: Quota) -> Option<Vec<u8>> {
+pub fn quota_record(tenant: Tenant, (quota, flow): Limits) -> Option<Vec<u8>> {
     let mut value = [&quota.frames.to_le_bytes()[..], &quota.vms.to_le_bytes()].concat();
-    if quota.most_pool().is_some() {
+    if quota.most_pool().is_some() || flow != Flow::NONE {
         value.extend(quota.pool.to_le_bytes());
+    }
+    if flow != Flow::NONE {
+        value.extend(flow.wakes.to_le_bytes());
+        value.extend(flow.rate.to_le_bytes());
     }
     Record { kind: Kind::Quota, key: tenant.to_string().as_bytes(), value: Some(&value) }.to_bytes()
 }
 
-fn quota_of(mut bytes: &[u8]) -> Option<Quota> {
+fn quota_of(mut bytes: &[u8]) -> Option<Limits> {
     let frames = word(&mut bytes)?;
-    let vms = u32::from_le_bytes(*take(&mut bytes, 4)?.as_array()?);
-    // Records from before there were such quotas end here, and so do those of tenants without one.
+    let vms = half(&mut bytes)?;
+    // Records from before there were such quotas end here or below, and so do those of tenants without one.
     let pool = if bytes.is_empty() { Quota::ANY_POOL } else { word(&mut bytes)? };
-    bytes.is_empty().then_some(Quota { vms, frames, pool })
+    let flow = if bytes.is_empty() { Flow::NONE } else { Flow { wakes: half(&mut bytes)?, rate: half(&mut bytes)? } };
+    bytes.is_empty().then_some((Quota { vms, frames, pool }, flow))
 }
 
 /// The record of a VM, or of there being none of this name; `None` where it is too long.
@@ -243,16 +254,18 @@ mod tests {
         ];
         let made = Made { hash: [9; 32], unix_ms: 77, used: 0 };
         let (blue, quota) = (Tenant::new("blue").expect("a name"), Quota { vms: 3, ..Quota::NONE });
-        let red = (Tenant::new("red").expect("a name"), Quota { pool: 9, ..Quota::NONE });
+        let blue = (blue, (quota, Flow::NONE));
+        let red = (Tenant::new("red").expect("a name"), (Quota { pool: 9, ..Quota::NONE }, Flow::NONE));
+        let green = (Tenant::new("green").expect("a name"), (Quota::NONE, Flow { wakes: 5, rate: 9 }));
         let boot = Boot { id: [1, u64::MAX], ended: 64 };
         let mut kept = Vec::from([host_record(&[5; 32]), boot.record(), token_record("ci", Some(&made))]);
-        kept.extend([quota_record(blue, quota), quota_record(red.0, red.1)]);
+        kept.extend([blue, green, red].map(|(tenant, limits)| quota_record(tenant, limits)));
         kept.extend(names.iter().map(|(name, named)| vm_record(name, Some(named))));
         let state = State::of(&records(kept)).expect("it makes sense");
         assert_eq!((state.host, state.boot), (Some([5; 32]), boot));
         assert_eq!(
             (state.tokens, state.quotas),
-            (Vec::from([("ci".to_string(), made)]), Vec::from([(blue, quota), red]))
+            (Vec::from([("ci".to_string(), made)]), Vec::from([blue, green, red]))
         );
         for (name, wanted) in &names {
             let (_, found) = state.names.iter().find(|(found, _)| found == name).expect(name);
@@ -284,6 +297,8 @@ mod tests {
             (Kind::Quota, "seven77", vec(12)),
             (Kind::Quota, "a", vec(13)),
             (Kind::Quota, "a", vec(21)),
+            (Kind::Quota, "a", vec(24)),
+            (Kind::Quota, "a", vec(29)),
             (Kind::Image, "a", vec(56)),
         ] {
             let records = Records::from([((kind, key.as_bytes().to_vec()), value)]);

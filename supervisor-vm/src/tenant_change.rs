@@ -1,6 +1,7 @@
 //! What somebody wants a tenant's quota to be.
 
-use crate::wanted::pages;
+use crate::wanted::{bytes, pages};
+use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::quota::{Change, Quota};
 
@@ -10,7 +11,7 @@ pub const UNLIMITED: &str = "unlimited";
 /// What is to be another one of a quota; what is not said stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantChange {
-    /// What the core has: VMs, frames and bytes of the pool.
+    /// What the core has: VMs, frames, bytes of the pool, VMs that come in and bytes that are sent in a second.
     pub of_core: Change,
     /// Blocks of virtual disks, `None` inside for any number.
     pub disk: Option<Option<u64>>,
@@ -18,7 +19,7 @@ pub struct TenantChange {
 
 impl TenantChange {
     /// The words for its parts.
-    pub const KEYS: [&'static str; 4] = ["vms", "memory", "disk", "pool"];
+    pub const KEYS: [&'static str; 6] = ["vms", "memory", "disk", "pool", "wakes", "rate"];
 
     /// Takes a part, by its word.
     ///
@@ -39,7 +40,18 @@ impl TenantChange {
             ("disk", _) => self.disk = Some(Some(size()?)),
             ("pool", UNLIMITED) => self.of_core.pool = Some(Quota::ANY_POOL),
             ("pool", _) => self.of_core.pool = Some(size()?.saturating_mul(PAGE_SIZE)),
-            _ => return Err("vms, memory, disk or pool"),
+            ("wakes", UNLIMITED) => self.of_core.wakes = Some(0),
+            ("wakes", value) => {
+                let wakes = value.parse().ok().filter(|&wakes| wakes != 0 && wakes != Flow::STAYS);
+                self.of_core.wakes = Some(wakes.ok_or("VMs in a second, at least 1, or unlimited")?);
+            }
+            ("rate", UNLIMITED) => self.of_core.rate = Some(0),
+            ("rate", value) => {
+                let rate = bytes(value).and_then(|bytes| u32::try_from(bytes).ok());
+                let rate = rate.filter(|&rate| rate != 0 && rate != Flow::STAYS);
+                self.of_core.rate = Some(rate.ok_or("bytes in a second, as 125000 or 2M, below 4G, or unlimited")?);
+            }
+            _ => return Err("vms, memory, disk, pool, wakes or rate"),
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! were set here outlive a start of the machine ([`crate::keep`]).
 
 use crate::exposition::{Page, label};
+use crate::keep::Limits;
 use crate::node::Node;
 use crate::owners::QUOTAS;
 use crate::refusal::said;
@@ -9,6 +10,7 @@ use crate::show::as_json;
 use crate::shown::shown;
 use crate::tenant_change::TenantChange;
 use abi::control::{ControlReply, ControlRequest, status};
+use abi::flow::Flow;
 use abi::limits::{LIVE_TENANTS, PAGE_SIZE};
 use abi::quota::{Beyond, Change, Quota};
 use abi::tenant::Tenant;
@@ -32,6 +34,24 @@ pub struct ShownTenant {
     quota_disk_bytes: Option<u64>,
     pool_bytes: u64,
     quota_pool_bytes: Option<u64>,
+    quota_wakes: Option<u32>,
+    waiting_wakes: u32,
+    delayed_wakes: u64,
+    quota_rate: Option<u32>,
+}
+
+/// What the core has said of a tenant.
+struct Said {
+    /// What it may do in a second, which comes first.
+    flow: Option<ControlReply>,
+    reply: ControlReply,
+}
+
+/// Asks the core for a tenant.
+async fn ask(control: &mut Control, request: ControlRequest) -> Result<Said, Error> {
+    let mut flow = None;
+    let reply = control.ask(request, |first| flow = Some(first)).await?;
+    Ok(Said { flow, reply })
 }
 
 /// Frames in bytes.
@@ -46,7 +66,8 @@ const fn kib(bytes: u64) -> u64 {
 
 impl ShownTenant {
     /// What the core says of it, and its number. `None` for another answer.
-    fn of(reply: &ControlReply) -> Option<(u32, ShownTenant)> {
+    fn of(said: &Said) -> Option<(u32, ShownTenant)> {
+        let Said { flow, reply } = said;
         let &ControlReply::Tenant { number, tenant, vms, refused, frames, quota, pooled } = reply else { return None };
         let shown = ShownTenant {
             name: tenant.to_string(),
@@ -59,6 +80,20 @@ impl ShownTenant {
             quota_disk_bytes: None,
             pool_bytes: pooled,
             quota_pool_bytes: quota.most_pool(),
+            quota_wakes: None,
+            waiting_wakes: 0,
+            delayed_wakes: 0,
+            quota_rate: None,
+        };
+        let shown = match *flow {
+            Some(ControlReply::Flow { flow, waiting, delayed, .. }) => ShownTenant {
+                quota_wakes: flow.most_wakes(),
+                waiting_wakes: waiting,
+                delayed_wakes: delayed,
+                quota_rate: flow.most_rate(),
+                ..shown
+            },
+            _ => shown,
         };
         Some((number, shown))
     }
@@ -76,6 +111,10 @@ impl ShownTenant {
             quota_disk_bytes: None,
             pool_bytes: 0,
             quota_pool_bytes: None,
+            quota_wakes: None,
+            waiting_wakes: 0,
+            delayed_wakes: 0,
+            quota_rate: None,
         }
     }
 
@@ -100,10 +139,13 @@ impl ShownTenant {
         let most_disk = self.quota_disk_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
         let pool = kib(self.pool_bytes);
         let most_pool = self.quota_pool_bytes.map_or_else(|| "-".to_string(), |most| kib(most).to_string());
+        let most_wakes = self.quota_wakes.map_or_else(|| "-".to_string(), |most| most.to_string());
+        let delayed = self.delayed_wakes;
+        let most_rate = self.quota_rate.map_or_else(|| "-".to_string(), |most| most.to_string());
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12} {pool:>12} {most_pool:>12}"
+            "{name:<8} {vms:>8} {most_vms:>10} {limit:>12} {most_kib:>12} {refused:>8} {disk:>12} {most_disk:>12} {pool:>12} {most_pool:>12} {most_wakes:>8} {delayed:>8} {most_rate:>10}"
         );
     }
 }
@@ -122,8 +164,8 @@ pub fn parse(name: &str) -> Result<Tenant, String> {
 async fn all(node: &Node) -> Result<Vec<ShownTenant>, String> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
-        let reply = node.ask(ControlRequest::NextTenant { number: from }, drop).await.map_err(said)?;
-        let Some((number, tenant)) = ShownTenant::of(&reply) else { break };
+        let found = ask(&mut *node.control().await, ControlRequest::NextTenant { number: from }).await.map_err(said)?;
+        let Some((number, tenant)) = ShownTenant::of(&found) else { break };
         // Each answer leads on, or the list would never end.
         if number < from {
             return Err(said(Error::Answer));
@@ -151,7 +193,7 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
         return as_json(&all);
     }
     let mut text =
-        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB     POOL KiB    QUOTA KiB\n".to_string();
+        "NAME          VMs  QUOTA VMs    LIMIT KiB    QUOTA KiB  REFUSED     DISK KiB    QUOTA KiB     POOL KiB    QUOTA KiB  WAKES/S  DELAYED    BYTES/S\n".to_string();
     all.iter().for_each(|tenant| tenant.line(&mut text));
     Ok(text)
 }
@@ -162,9 +204,9 @@ pub async fn list(node: &Node, json: bool) -> Result<String, String> {
 ///
 /// It has neither VMs nor a quota; what the core refuses.
 pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, String> {
-    let reply = node.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
+    let found = ask(&mut *node.control().await, ControlRequest::Tenant { tenant }).await.map_err(said)?;
     let name = tenant.to_string();
-    let found = match ShownTenant::of(&reply) {
+    let found = match ShownTenant::of(&found) {
         Some((_, found)) => found,
         None if node.keep.owners.borrow().tenants().contains(&name) => ShownTenant::without(name),
         None => return Err(format!("{tenant} has neither VMs nor a quota: `tenant list` shows those that have")),
@@ -176,8 +218,16 @@ pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, Str
     let most = |most: Option<u64>, unit: &str| {
         most.map_or_else(|| ", without a quota".to_string(), |most| format!(" of {most}{unit} at most"))
     };
+    let wakes = match found.quota_wakes {
+        Some(most) => format!("{most} in a second at most"),
+        None => "without a quota".to_string(),
+    };
+    let sends = match found.quota_rate {
+        Some(most) => format!("{most} bytes in a second at most"),
+        None => "without a quota".to_string(),
+    };
     Ok(format!(
-        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\npool     {} KiB{}\n",
+        "name     {}\nVMs      {}{}\nlimit    {} KiB{}\nrefused  {}\ndisks    {} KiB{}\npool     {} KiB{}\nwakes    {wakes}; {} wait, and {} had to\nsends    {sends}\n",
         found.name,
         found.vms,
         most(found.quota_vms.map(u64::from), ""),
@@ -187,7 +237,9 @@ pub async fn show(node: &Node, tenant: Tenant, json: bool) -> Result<String, Str
         kib(found.disk_bytes),
         most(found.quota_disk_bytes.map(kib), " KiB"),
         kib(found.pool_bytes),
-        most(found.quota_pool_bytes.map(kib), " KiB")
+        most(found.quota_pool_bytes.map(kib), " KiB"),
+        found.waiting_wakes,
+        found.delayed_wakes
     ))
 }
 
@@ -208,9 +260,14 @@ pub async fn named(node: &Node, name: &str) -> Result<String, String> {
 pub async fn set(node: &Node, tenant: Tenant, change: TenantChange) -> Result<String, String> {
     // Nobody else who asks here comes in between.
     let mut control = node.control().await;
-    let had = match control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)? {
+    let before = ask(&mut control, ControlRequest::Tenant { tenant }).await.map_err(said)?;
+    let had = match before.reply {
         ControlReply::Tenant { quota, .. } => quota,
         _ => Quota::NONE,
+    };
+    let flow = match before.flow {
+        Some(ControlReply::Flow { flow, .. }) => flow,
+        _ => Flow::NONE,
     };
     if let Some(disk) = change.disk
         && !node.keep.owners.borrow_mut().set_quota(tenant, disk)
@@ -220,12 +277,12 @@ pub async fn set(node: &Node, tenant: Tenant, change: TenantChange) -> Result<St
         ));
     }
     if change.of_core != Change::default() {
-        let quota = change.of_core.of(had);
-        put_quota(&mut control, tenant, quota).await?;
-        node.keep.note_quota(tenant, quota);
+        let limits = (change.of_core.of(had), change.of_core.flow().of(flow));
+        put_quota(&mut control, tenant, limits).await?;
+        node.keep.note_quota(tenant, limits);
     }
-    let reply = control.ask(ControlRequest::Tenant { tenant }, drop).await.map_err(said)?;
-    let now = ShownTenant::of(&reply).map_or_else(|| ShownTenant::without(tenant.to_string()), |(_, now)| now);
+    let found = ask(&mut control, ControlRequest::Tenant { tenant }).await.map_err(said)?;
+    let now = ShownTenant::of(&found).map_or_else(|| ShownTenant::without(tenant.to_string()), |(_, now)| now);
     Ok(summary(&now.with_disks(node)))
 }
 
@@ -234,12 +291,12 @@ pub async fn set(node: &Node, tenant: Tenant, change: TenantChange) -> Result<St
 /// # Errors
 ///
 /// What the core refuses.
-pub async fn tell(node: &Node, tenant: Tenant, quota: Quota) -> Result<(), String> {
-    put_quota(&mut *node.control().await, tenant, quota).await
+pub async fn tell(node: &Node, tenant: Tenant, limits: Limits) -> Result<(), String> {
+    put_quota(&mut *node.control().await, tenant, limits).await
 }
 
-async fn put_quota(control: &mut Control, tenant: Tenant, quota: Quota) -> Result<(), String> {
-    match control.ask(ControlRequest::SetQuota { tenant, quota }, drop).await.map_err(said)? {
+async fn put_quota(control: &mut Control, tenant: Tenant, (quota, flow): Limits) -> Result<(), String> {
+    match control.ask(ControlRequest::SetQuota { tenant, quota, flow }, drop).await.map_err(said)? {
         ControlReply::Done { status: status::OK, .. } => Ok(()),
         ControlReply::Done { status: status::TENANTS_TAKEN, .. } => Err(taken(tenant)),
         ControlReply::Done { status, .. } => Err(said(Error::Refused(status))),
@@ -266,8 +323,18 @@ fn summary(now: &ShownTenant) -> String {
             kib(most)
         ),
     };
+    let wakes = match now.quota_wakes {
+        None => String::new(),
+        Some(most) => {
+            format!("; of those that are out {most} come in in a second at most, and {} wait", now.waiting_wakes)
+        }
+    };
+    let rate = match now.quota_rate {
+        None => String::new(),
+        Some(most) => format!("; they send {most} bytes in a second at most"),
+    };
     format!(
-        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}{pool}\n",
+        "{name} may have {vms_most} VMs, which may hold {memory_most}; it has {vms}, which may hold {} KiB{over}{disks}{pool}{wakes}{rate}\n",
         kib(*limit_bytes)
     )
 }
@@ -285,8 +352,8 @@ pub async fn refused(control: &mut Control, refused: u32, beyond: Beyond) -> Str
     if refused == status::TENANTS_TAKEN {
         return taken(tenant);
     }
-    let reply = control.ask(ControlRequest::Tenant { tenant }, drop).await;
-    match reply.as_ref().ok().and_then(ShownTenant::of) {
+    let found = ask(control, ControlRequest::Tenant { tenant }).await;
+    match found.as_ref().ok().and_then(ShownTenant::of) {
         Some((_, now)) => why(&now, refused, frames),
         None => said(Error::Quota(refused, beyond)),
     }
@@ -324,7 +391,7 @@ pub async fn figures(node: &Node, page: &mut Page) -> Result<(), String> {
 
 fn put(page: &mut Page, all: &[ShownTenant]) {
     type Value = fn(&ShownTenant) -> Option<u64>;
-    let metrics: [(&str, &str, &str, Value); 9] = [
+    let metrics: [(&str, &str, &str, Value); 13] = [
         ("foraker_tenant_vms", "gauge", "VMs of a tenant that live.", |one| Some(one.vms.into())),
         ("foraker_tenant_quota_vms", "gauge", "VMs that a tenant may have, where it has a quota.", |one| {
             one.quota_vms.map(u64::from)
@@ -358,6 +425,30 @@ fn put(page: &mut Page, all: &[ShownTenant]) {
             |one| one.quota_pool_bytes,
         ),
         (
+            "foraker_tenant_quota_wakes",
+            "gauge",
+            "VMs of a tenant that are out and may come in in a second, where it has a quota.",
+            |one| one.quota_wakes.map(u64::from),
+        ),
+        (
+            "foraker_tenant_waiting_wakes",
+            "gauge",
+            "VMs of a tenant that were called and wait because of this quota.",
+            |one| Some(one.waiting_wakes.into()),
+        ),
+        (
+            "foraker_tenant_delayed_wakes_total",
+            "counter",
+            "VMs of a tenant that were called and had to wait because of this quota, since it last had neither VMs nor a quota.",
+            |one| Some(one.delayed_wakes),
+        ),
+        (
+            "foraker_tenant_quota_send_bytes_per_second",
+            "gauge",
+            "Bytes that the VMs of a tenant may send in a second, where it has a quota.",
+            |one| one.quota_rate.map(u64::from),
+        ),
+        (
             "foraker_tenant_refused_total",
             "counter",
             "VMs that were refused to a tenant because of its quota, since it last had neither VMs nor a quota.",
@@ -389,10 +480,15 @@ mod tests {
         let quota = Quota { vms: 3, pool: 4096, ..Quota::NONE };
         let reply = ControlReply::Tenant { number: 7, tenant, vms: 1, refused: 2, frames: 256, quota, pooled: 1280 };
         let shown = ShownTenant { pool_bytes: 1280, quota_pool_bytes: Some(4096), ..blue(1, Some(3), 1024, None) };
-        assert_eq!(ShownTenant::of(&reply), Some((7, shown)));
-        assert_eq!(ShownTenant::of(&ControlReply::Done { status: status::NOT_FOUND, value: 0 }), None);
+        assert_eq!(ShownTenant::of(&Said { flow: None, reply }), Some((7, shown)));
+        let flow = Some(ControlReply::Flow { tenant, flow: Flow { wakes: 5, rate: 7 }, waiting: 2, delayed: 9 });
+        let (_, shown) = ShownTenant::of(&Said { flow, reply }).expect("a tenant");
+        assert_eq!((shown.quota_wakes, shown.waiting_wakes, shown.delayed_wakes), (Some(5), 2, 9));
+        assert_eq!(shown.quota_rate, Some(7));
+        let reply = ControlReply::Done { status: status::NOT_FOUND, value: 0 };
+        assert_eq!(ShownTenant::of(&Said { flow: None, reply }), None);
         let json = as_json(&blue(1, Some(3), 1024, None)).expect("JSON");
-        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null}"#;
+        let keys = r#"{"name":"blue","vms":1,"quota_vms":3,"limit_bytes":1048576,"quota_bytes":null,"refused":2,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null,"quota_wakes":null,"waiting_wakes":0,"delayed_wakes":0,"quota_rate":null}"#;
         assert_eq!(json.trim_end(), keys);
     }
 
@@ -417,6 +513,10 @@ mod tests {
         );
         let disks = ShownTenant { disk_bytes: 5 << 10, quota_disk_bytes: Some(8 << 10), ..blue(0, None, 0, None) };
         assert!(summary(&disks).ends_with("; its virtual disks have 5 KiB, of 8 KiB at most\n"));
+        let flow =
+            ShownTenant { quota_wakes: Some(5), waiting_wakes: 2, quota_rate: Some(7), ..blue(0, None, 0, None) };
+        let says = "; of those that are out 5 come in in a second at most, and 2 wait; they send 7 bytes in a second at most\n";
+        assert!(summary(&flow).ends_with(says));
         assert!(
             summary(&blue(0, None, 0, None)).starts_with("blue may have any number of VMs, which may hold any memory;")
         );
@@ -433,6 +533,7 @@ mod tests {
             "foraker_tenant_quota_vms{tenant=\"blue\"} 3\n",
             "foraker_tenant_limit_bytes{tenant=\"blue\"} 1048576\n",
             "foraker_tenant_refused_total{tenant=\"blue\"} 2\n",
+            "foraker_tenant_waiting_wakes{tenant=\"blue\"} 0\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }

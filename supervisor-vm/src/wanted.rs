@@ -102,8 +102,8 @@ pub fn frames(size: &str) -> Option<u32> {
     u32::try_from(pages(size)?).ok().filter(|&frames| frames >= RESERVE_LEAST)
 }
 
-/// The pages of so many bytes: whole ones.
-pub fn pages(size: &str) -> Option<u64> {
+/// So many bytes, with a unit or without.
+pub fn bytes(size: &str) -> Option<u64> {
     let digits = size.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = size.split_at(digits);
     let shift = match unit {
@@ -113,8 +113,12 @@ pub fn pages(size: &str) -> Option<u64> {
         "G" | "GiB" => 30,
         _ => return None,
     };
-    let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))?;
-    Some(bytes / PAGE_SIZE)
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// The pages of so many bytes: whole ones.
+pub fn pages(size: &str) -> Option<u64> {
+    Some(bytes(size).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))? / PAGE_SIZE)
 }
 
 #[cfg(test)]

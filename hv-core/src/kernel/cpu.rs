@@ -13,7 +13,8 @@ use crate::component::{
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
-use crate::vm::{Deaths, Images, Queues, Timers, Wakers, Watches};
+use crate::vm::{AccountNumber, Deaths, Images, Queues, Timers, Wakers, Watches};
+use abi::limits::LIVE_TENANTS;
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
@@ -125,6 +126,12 @@ pub struct Cpu<B: Backend, H: Board> {
     pub ended: Ended,
     /// Deadlines of those that are out.
     pub absent_timers: Timers<'static, Slot>,
+    /// When the first VM may come in of those that were called and wait because of their tenant.
+    pub called_timers: Timers<'static, AccountNumber>,
+    /// Bytes that the VMs of tenants may send in a second, by account, 0 for any number: what network demultiplexers are told.
+    pub rates: [u32; LIVE_TENANTS],
+    /// The numbers of the accounts of the tenants of admitted VMs, by seat; another number for nobody's. (A VM's context has no room for it.)
+    pub accounts: &'static mut [u16],
     /// TSC at which pagers are asked for room.
     pub room_at: u64,
     /// Whether somebody is next for whom no room can be made.
@@ -176,7 +183,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     pub fn next_deadline(&self) -> u64 {
         let own = self.admit_at.min(self.swap_at()).min(self.errors.look_at).min(self.look_at);
-        let absent = self.absent_timers.next().min(self.room_at).min(self.clock.due());
+        let absent = self.absent_timers.next().min(self.called_timers.next()).min(self.room_at).min(self.clock.due());
         self.timers.next().min(self.components.next_deadline).min(own).min(absent)
     }
 

@@ -37,6 +37,8 @@ pub struct Tables {
     absent_timers: &'static mut [TimerCell],
     backlog: &'static mut [BacklogLink],
     accounts: &'static mut [Account],
+    called: &'static mut [TimerCell],
+    of_seats: &'static mut [u16],
 }
 
 impl Tables {
@@ -53,6 +55,8 @@ impl Tables {
             absent_timers: core_slice(frames, slots, EMPTY_CELL)?,
             backlog: core_slice(frames, seats, EMPTY_BACKLOG)?,
             accounts: core_slice(frames, LIVE_TENANTS, EMPTY_ACCOUNT)?,
+            called: core_slice(frames, LIVE_TENANTS, EMPTY_CELL)?,
+            of_seats: core_slice(frames, seats, u16::MAX)?,
         })
     }
 }
@@ -104,6 +108,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             timers: Timers::new(tables.timers),
             wakers: Wakers::new(tables.wakers),
             absent_timers: Timers::new(tables.absent_timers),
+            called_timers: Timers::new(tables.called),
+            rates: [0; LIVE_TENANTS],
+            accounts: tables.of_seats,
             plan: Plan::new(quantum_ticks, tsc_hz),
             callers: EndpointSet::EMPTY,
             answered: EndpointSet::EMPTY,

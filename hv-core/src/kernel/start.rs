@@ -10,6 +10,7 @@ use crate::log::say;
 use crate::memory::{Frames, KernelSpace, OwnerClass, core_room};
 use crate::vm::Image;
 use abi::boot::{BootRecord, Options, POOL_UNSAID, failure, features};
+use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::log::Record;
 use abi::service::Service;
@@ -104,7 +105,8 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
     }
     for told in record.tenants() {
         // The check has found the name good, and there are more accounts than those that boot can fill.
-        let set = told.tenant().is_some_and(|tenant| kernel.vms.tenants_mut().set(tenant, told.quota()));
+        let set =
+            told.tenant().is_some_and(|tenant| kernel.vms.tenants_mut().set(tenant, told.quota(), Flow::UNCHANGED));
         debug_assert!(set);
     }
 }

@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod board;
+mod called;
 mod callers;
 mod clock;
 mod comings;

@@ -64,9 +64,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::NextCharges { slot } => self.next_of(slot, Self::charges_of),
             ControlRequest::Account => self.cpu.account(),
-            ControlRequest::Tenant { tenant } => self.describe_tenant(tenant),
-            ControlRequest::NextTenant { number } => self.describe_next_tenant(number),
-            ControlRequest::SetQuota { tenant, quota } => self.set_quota(tenant, quota),
+            ControlRequest::Tenant { tenant } => self.describe_tenant(from, id, tenant),
+            ControlRequest::NextTenant { number } => self.describe_next_tenant(from, id, number),
+            ControlRequest::SetQuota { tenant, quota, flow } => self.set_quota(tenant, quota, flow),
             ControlRequest::AdjustClock { by_ns, ppm } => self.adjust_clock(by_ns.cast_signed(), ppm),
             ControlRequest::Boot => ControlReply::Boot { low: self.cpu.boot[0], high: self.cpu.boot[1] },
             ControlRequest::Component { index } => {
@@ -375,7 +375,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    fn reply(&mut self, to: EndpointId, id: u32, reply: ControlReply) {
+    pub(super) fn reply(&mut self, to: EndpointId, id: u32, reply: ControlReply) {
         let message = Message { id, ..Message::from(reply) };
         self.tell(to, &message, true);
     }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod ask_disks;
+mod called;
 mod callers;
 mod clock;
 mod come;

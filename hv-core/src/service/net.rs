@@ -4,7 +4,7 @@
 //! another one can neither see it nor speak of it.
 
 use crate::board::Board;
-use crate::component::{Death, EndpointId, Run};
+use crate::component::{Death, EndpointId, MAX_ENDPOINTS, Run};
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
 use crate::vm::{Devices, End, NEVER, Queue, Vm};
@@ -14,7 +14,7 @@ use abi::guest::NIC_BASE;
 use abi::limits::PAGE_SHIFT;
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
-use abi::net::{NetCommand, NetEvent};
+use abi::net::{NO_ACCOUNT, NetCommand, NetEvent};
 use abi::nic;
 use abi::pager::Stays;
 use abi::service::Service;
@@ -214,9 +214,29 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.attached_to = start;
         vm.traffic_before = vm.charges.traffic;
         let node = self.node();
-        let event =
-            NetEvent::Attach { vm: vm.id, seat: vm.seat, node, ipv4: vm.ipv4, rx_slots, tx_slots, share: vm.share };
+        let (account, rate) = self.account_of(vm);
+        let (seat, ipv4, share) = (vm.seat, vm.ipv4, vm.share);
+        let event = NetEvent::Attach { vm: vm.id, seat, node, ipv4, rx_slots, tx_slots, share, account, rate };
         self.tell(vm.net, &event.into(), true);
+    }
+
+    /// The account of a VM's tenant, and the bytes that it may send in a second, as demultiplexers hear of it.
+    fn account_of(&self, vm: &Vm<B>) -> (u32, u32) {
+        let account = self.accounts.get(vm.seat.index()).copied().map(usize::from);
+        let rate = account.and_then(|account| Some((u32::try_from(account).ok()?, *self.rates.get(account)?)));
+        rate.unwrap_or((NO_ACCOUNT, 0))
+    }
+
+    /// The VMs of the tenant with this account may send so many bytes in a second from now on. All that live are told; each has room.
+    pub(super) fn tell_rate(&mut self, account: u32, rate: u32) {
+        if let Some(known) = self.rates.get_mut(account as usize) {
+            *known = rate;
+        }
+        for id in (0..MAX_ENDPOINTS).map(EndpointId::new) {
+            if self.endpoints.get(id).is_some_and(|endpoint| endpoint.service == Service::Net) {
+                self.tell(id, &NetEvent::Rate { account, rate }.into(), true);
+            }
+        }
     }
 
     /// Pages of the NIC of a VM, at most 16: that many lie in the window's range for it.

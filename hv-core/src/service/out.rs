@@ -21,11 +21,20 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         self.vms.out(id).is_none() || self.cpu.has_room(self.cpu.endpoints.first(Service::Plan))
     }
 
-    /// Bring a VM in that is out, with these bits pending. False when there is none of this name.
+    /// Bring a VM in that is out, with these bits pending: now, or when it is its tenant's turn. False when there is none of this name.
     #[cold]
     #[inline(never)]
     pub fn bring_in(&mut self, id: VmId, bits: u64) -> bool {
+        let Some(seed) = self.vms.out(id) else { return false };
+        self.must_wait(&seed, bits) || self.let_in(id, bits)
+    }
+
+    /// Bring a VM in that is out, whoever waits. False when there is none of this name.
+    pub(super) fn let_in(&mut self, id: VmId, bits: u64) -> bool {
         let now = self.cpu.board.now();
+        if let Some(seed) = self.vms.out(id) {
+            self.cpu.calls_no_more(&mut self.vms, &seed);
+        }
         let stolen_ms = self.cpu.stolen_ms(now);
         let Some(seed) = self.vms.come_in(id, now, stolen_ms) else { return false };
         let _ = self.vms.raise_early(id, bits);
@@ -105,6 +114,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// End a VM that is out: it was a record, and is gone. The scheduler has never heard of it.
     pub fn end_out(&mut self, vms: &mut Table<B>, seed: &Seed, end: End) {
         self.absent_timers.set(seed.id.slot, NEVER);
+        self.calls_no_more(vms, seed);
         let (ran_ticks, charges) = vms.spent(seed.id.slot);
         self.note_gone(ran_ticks, &charges);
         self.forget_bundle(vms, seed.id);

@@ -184,6 +184,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let owner = Owner::VmMeta(seed.id.slot.number());
         let mut frame = |page| reservation.alloc_zeroed(&mut self.frames, owner, page).ok();
         let (control, context) = (frame(0), frame(1));
+        let account = vms.tenants().get(seed.tenant).and_then(|(number, _)| u16::try_from(number).ok());
         let vm = match (control, context) {
             // SAFETY: the context frame was just allocated and zeroed for this VM; nothing points to it.
             (Some(control), Some(context)) => unsafe { vms.admit(context, control, seed) },
@@ -196,6 +197,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             reservation.close(&mut self.frames);
             return None;
         };
+        if let Some(place) = self.accounts.get_mut(vm.seat.index()) {
+            *place = account.unwrap_or(u16::MAX);
+        }
         if let Some(image) = self.images.get(seed.image) {
             (vm.net, vm.pager) = (image.net, image.pager);
         }

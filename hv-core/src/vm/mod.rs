@@ -49,7 +49,7 @@ pub use seats::EMPTY_SEAT;
 pub use seed::Seed;
 pub use state::StateError;
 pub use table::{Leavings, NotCreated, Table, Written};
-pub use tenants::{Account, EMPTY_ACCOUNT, OverQuota, Standing};
+pub use tenants::{Account, AccountNumber, EMPTY_ACCOUNT, OverQuota, Standing};
 pub use timers::{EMPTY_CELL, NEVER, TimerCell, Timers};
 pub use vm::{Hazard, Vm};
 pub use wakers::{EMPTY_WAKER, Wakers};

@@ -1,6 +1,7 @@
 //! Queues of VM slots, threaded through one array: a slot is in one of them at most, as its VM is in one state.
 
 use crate::component::{EndpointId, MAX_ENDPOINTS};
+use abi::limits::LIVE_TENANTS;
 use abi::vm::Slot;
 
 /// "No slot".
@@ -22,12 +23,16 @@ pub enum Queue {
     Coming,
     /// VMs that have ended and that the network demultiplexer at this endpoint has still to let go of.
     Leaving(EndpointId),
+    /// VMs of the tenant with this account that are out, were called, and wait until it is the tenant's turn to have one come in.
+    Called(u32),
 }
 
 /// How many queues there are.
-const QUEUES: usize = LEAVING + MAX_ENDPOINTS + 1;
+const QUEUES: usize = CALLED + LIVE_TENANTS;
 /// Number of the first queue of those that leave; the last one is of those whom nobody serves.
 const LEAVING: usize = 5;
+/// Number of the first queue of those that were called.
+const CALLED: usize = LEAVING + MAX_ENDPOINTS + 1;
 
 impl Queue {
     #[inline(always)]
@@ -40,16 +45,19 @@ impl Queue {
             Queue::Coming => 4,
             Queue::Leaving(of) if of.index() < MAX_ENDPOINTS => LEAVING + of.index(),
             Queue::Leaving(_) => LEAVING + MAX_ENDPOINTS,
+            Queue::Called(account) if (account as usize) < LIVE_TENANTS => CALLED + account as usize,
+            // Nobody has another one.
+            Queue::Called(_) => CALLED,
         }
     }
 
     /// The tag of a slot that is in it.
     #[inline(always)]
-    const fn tag(self) -> u8 {
-        // There are a dozen and a half.
+    const fn tag(self) -> u16 {
+        // There are a few hundred.
         #[allow(clippy::cast_possible_truncation)]
         {
-            self.number() as u8
+            self.number() as u16
         }
     }
 }
@@ -57,7 +65,7 @@ impl Queue {
 const _: () = assert!(QUEUES < NOWHERE as usize);
 
 /// Tag of a slot that is in no queue.
-const NOWHERE: u8 = u8::MAX;
+const NOWHERE: u16 = u16::MAX;
 
 /// Links of one slot.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +73,10 @@ pub struct Link {
     next: u32,
     previous: u32,
     /// The queue that it is in, or [`NOWHERE`].
-    queue: u8,
+    queue: u16,
 }
+
+const _: () = assert!(size_of::<Link>() == 12, "what a slot costs here");
 
 /// What unused memory holds.
 pub const EMPTY_LINK: Link = Link { next: NONE, previous: NONE, queue: NOWHERE };
@@ -196,13 +206,15 @@ mod tests {
     use std::collections::VecDeque;
 
     const SLOTS: u32 = 8;
-    const ALL: [Queue; 6] = [
+    const ALL: [Queue; 8] = [
         Queue::Ready,
         Queue::Waiting,
         Queue::Held,
         Queue::Ended,
         Queue::Leaving(EndpointId::new(0)),
         Queue::Leaving(EndpointId::new(3)),
+        Queue::Called(0),
+        Queue::Called(LIVE_TENANTS as u32 - 1),
     ];
 
     proptest! {

@@ -446,6 +446,14 @@ impl<B: Backend> Table<B> {
         waits
     }
 
+    /// Make bits pending for a VM that is out.
+    pub fn raise_out(&mut self, id: VmId, bits: u64) {
+        let is_out = self.out(id).is_some();
+        if let Some(record) = self.records.get_mut(id.slot.index()).filter(|_| is_out) {
+            record.early |= bits;
+        }
+    }
+
     /// What was made pending for the VM in a slot while it was not in.
     pub fn take_early(&mut self, slot: Slot) -> u64 {
         self.records.get_mut(slot.index()).map_or(0, |record| core::mem::take(&mut record.early))

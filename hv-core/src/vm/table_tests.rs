@@ -334,13 +334,13 @@ fn what_boot_has_written_comes_to_live_once_and_in_its_place() {
 fn a_tenant_beyond_its_quota_gets_no_vm_and_loses_nothing() {
     let mut table = table(4);
     let blue = Tenant::new("blue").expect("a name");
-    assert!(table.tenants_mut().set(blue, Quota { vms: 1, ..Quota::NONE }));
+    assert!(table.tenants_mut().set(blue, Quota { vms: 1, ..Quota::NONE }, abi::flow::Flow::NONE));
     let next = |table: &Table<Fake>| Seed { tenant: blue, ..seed(table.next_id().expect("a free slot")) };
     assert_eq!(table.create(next(&table), ARGS), Ok(()));
     assert_eq!(table.create(next(&table), ARGS), Err(NotCreated::OverQuota(OverQuota::Vms)));
     assert_eq!((table.living(), table.next_id()), (1, Some(VmId::new(1, 1))));
     create(&mut table);
-    assert!(table.tenants_mut().set(blue, Quota { vms: 9, frames: 599, ..Quota::NONE }));
+    assert!(table.tenants_mut().set(blue, Quota { vms: 9, frames: 599, ..Quota::NONE }, abi::flow::Flow::NONE));
     assert_eq!(table.create(next(&table), ARGS), Err(NotCreated::OverQuota(OverQuota::Memory)));
     table.remove(slot(0));
     assert_eq!(table.create(next(&table), ARGS), Ok(()));

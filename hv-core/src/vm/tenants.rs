@@ -2,7 +2,12 @@
 //!
 //! What a VM counts for is its limit, which never changes while it lives, and what lies in the pool of it: so nothing is counted on any path but
 //! its creation, its end and its ways out and in, and all find the account by a chain of a hash, however many VMs there are.
+//!
+//! VMs that are called in are let in by a bucket that holds as many as may come in in a second, kept as the time when it is full again (the virtual scheduling
+//! form of the generic cell rate algorithm, ITU-T I.371).
 
+use crate::vm::timers::Place;
+use abi::flow::Flow;
 use abi::quota::Quota;
 use abi::tenant::Tenant;
 
@@ -17,6 +22,8 @@ pub struct Account {
     head: u32,
     /// The next one of the chain that this account is in; of a free account, the next free one.
     next: u32,
+    /// When as many VMs may come in at once as ever may, in ticks; in the past when they may.
+    full_at: u64,
     standing: Standing,
 }
 
@@ -33,15 +40,44 @@ pub struct Standing {
     pub refused: u32,
     /// Bytes that lie in the pool of those that are out or on their way in.
     pub pooled: u64,
+    /// What they may do in each second.
+    pub flow: Flow,
+    /// VMs that were called and wait because of that.
+    pub waiting: u32,
+    /// How many ever had to.
+    pub delayed: u64,
 }
 
 impl Standing {
-    const EMPTY: Standing = Standing { vms: 0, frames: 0, quota: Quota::NONE, refused: 0, pooled: 0 };
+    const EMPTY: Standing = Standing {
+        vms: 0,
+        frames: 0,
+        quota: Quota::NONE,
+        refused: 0,
+        pooled: 0,
+        flow: Flow::NONE,
+        waiting: 0,
+        delayed: 0,
+    };
 }
 
 /// An account that is nobody's.
 pub const EMPTY_ACCOUNT: Account =
-    Account { tenant: Tenant::UNSAID, head: NONE, next: NONE, standing: Standing::EMPTY };
+    Account { tenant: Tenant::UNSAID, head: NONE, next: NONE, full_at: 0, standing: Standing::EMPTY };
+
+/// The number of an account, as what has a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountNumber(pub u32);
+
+impl Place for AccountNumber {
+    fn number(self) -> u32 {
+        self.0
+    }
+
+    fn new(number: u32) -> Self {
+        AccountNumber(number)
+    }
+}
 
 /// Why a tenant gets no more VMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,12 +169,51 @@ impl Tenants {
         }
     }
 
-    /// What a tenant may have from now on. False, and nothing has changed, for no tenant, or one for which there is no account.
+    /// The account of a tenant whose VMs do not come in as often as they are called.
+    pub fn limited(&self, tenant: Tenant) -> Option<u32> {
+        let (number, standing) = self.get(tenant)?;
+        standing.flow.most_wakes().map(|_| number)
+    }
+
+    /// When the next VM of the tenant with this account may come in: at once where that is not later than `now`. A second has `second` ticks.
+    pub fn may_come_at(&self, number: u32, second: u64) -> u64 {
+        let Some(account) = self.accounts.get(number as usize) else { return 0 };
+        let Some(wakes) = account.standing.flow.most_wakes() else { return 0 };
+        // What fits into it beside this one.
+        account.full_at.saturating_sub(each(wakes, second).saturating_mul(u64::from(wakes - 1)))
+    }
+
+    /// One of them comes in at `now`.
+    pub fn comes(&mut self, number: u32, now: u64, second: u64) {
+        if let Some(account) = self.account(number)
+            && let Some(wakes) = account.standing.flow.most_wakes()
+        {
+            account.full_at = account.full_at.max(now).saturating_add(each(wakes, second));
+        }
+    }
+
+    /// A VM of the tenant with this account was called and waits.
+    pub fn waits(&mut self, number: u32) {
+        if let Some(Account { standing, .. }) = self.account(number) {
+            standing.waiting += 1;
+            standing.delayed += 1;
+        }
+    }
+
+    /// It waits no longer.
+    pub fn waits_no_longer(&mut self, number: u32) {
+        if let Some(Account { standing, .. }) = self.account(number) {
+            standing.waiting = standing.waiting.saturating_sub(1);
+        }
+    }
+
+    /// What a tenant may have and do from now on. False, and nothing has changed, for no tenant, or one for which there is no account.
     #[must_use]
-    pub fn set(&mut self, tenant: Tenant, quota: Quota) -> bool {
+    pub fn set(&mut self, tenant: Tenant, quota: Quota, flow: Flow) -> bool {
         let Some(number) = self.find_or_open(tenant) else { return false };
         if let Some(account) = self.account(number) {
             account.standing.quota = quota;
+            account.standing.flow = flow.of(account.standing.flow);
         }
         self.close_if_empty(tenant, number);
         true
@@ -205,6 +280,7 @@ impl Tenants {
             self.free = account.next;
         }
         (account.tenant, account.next, account.standing) = (tenant, first, Standing::EMPTY);
+        account.full_at = 0;
         Some(number)
     }
 
@@ -212,7 +288,7 @@ impl Tenants {
     fn close_if_empty(&mut self, tenant: Tenant, number: u32) {
         let chain = self.chain(tenant);
         let Some(&Account { next, standing, .. }) = self.accounts.get(number as usize) else { return };
-        if standing.vms != 0 || standing.quota != Quota::NONE {
+        if standing.vms != 0 || standing.quota != Quota::NONE || standing.flow != Flow::NONE {
             return;
         }
         if self.accounts[chain].head == number {
@@ -230,6 +306,15 @@ impl Tenants {
         let free = core::mem::replace(&mut self.free, number);
         let account = &mut self.accounts[number as usize];
         (account.tenant, account.next) = (Tenant::UNSAID, free);
+    }
+}
+
+/// Ticks from one VM that comes in to the next where so many may in a second, rounded up: never more than that.
+const fn each(wakes: u32, second: u64) -> u64 {
+    // `From` is not const yet.
+    #[allow(clippy::cast_lossless)]
+    {
+        second.div_ceil(wakes as u64)
     }
 }
 

@@ -91,6 +91,13 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         if !self.serving.is_some_and(may) {
             return false;
         }
+        let bytes = record.len + (frames - 1) * whole.headers();
+        if self.serving.is_some_and(|serving| serving.is_limited()) {
+            let now = self.host.now();
+            if !self.discipline.may_spend(seat, bytes, now) {
+                return false;
+            }
+        }
         let Some(offset) = self.nic.buffer_of(record.len) else { return false };
         let Some(port) = self.ports.get_mut(seat) else { return false };
         let memory = self.nic.memory();
@@ -117,7 +124,7 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             self.work += work_of(bytes);
         }
         self.touch(seat);
-        self.spend(cost, buffers);
+        self.spend(cost, buffers, bytes);
         true
     }
 }

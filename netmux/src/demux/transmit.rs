@@ -29,12 +29,19 @@ pub(super) struct Serving {
     left: i32,
     /// and of its buffers.
     buffers: u16,
+    /// There is a limit to what its tenant may send.
+    limited: bool,
 }
 
 impl Serving {
     /// What is left of its allowance.
     pub(super) fn left(&self) -> i32 {
         self.left
+    }
+
+    /// Whether there is a limit to what its tenant may send.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// Whether it may fill so many buffers.
@@ -67,7 +74,11 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
             }
         }
         let left = self.tx_flood.is_some() || self.serving.is_some() || !self.discipline.is_empty();
-        if left { Left::Work } else { Left::Nothing }
+        match self.discipline.due() {
+            _ if left => Left::Work,
+            Some(time) => Left::Until(time),
+            None => Left::Nothing,
+        }
     }
 
     /// The VM whose turn it is, or what is left when it is nobody's.
@@ -79,9 +90,13 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
         let now = self.host.now();
         match self.discipline.next(now) {
             Next::Turn(turn) => {
-                self.serving = Some(Serving { seat: turn.seat, left: turn.allowance, buffers: turn.buffers });
+                let limited = self.discipline.is_limited(turn.seat);
+                let (seat, left, buffers) = (turn.seat, turn.allowance, turn.buffers);
+                self.serving = Some(Serving { seat, left, buffers, limited });
                 Ok(turn.seat)
             }
+            // Of those who lose their turns to their tenants, some at a time.
+            Next::At(time) if time <= now => Err(Left::Work),
             Next::At(time) => Err(Left::Until(time)),
             Next::Nobody => Err(Left::Nothing),
         }
@@ -91,19 +106,29 @@ impl<C: Nic, H: Host, D: Discipline> Demux<C, H, D> {
     #[inline]
     pub(super) fn charge(&mut self, len: usize) {
         let cost = self.discipline.cost(len);
-        self.spend(cost, 1);
+        self.spend(cost, 1, len);
     }
 
-    /// Spends so much of the allowance, and so many buffers.
+    /// Spends so much of the allowance, and so many buffers, for so many bytes.
     #[inline]
-    pub(super) fn spend(&mut self, cost: i32, buffers: u16) {
+    pub(super) fn spend(&mut self, cost: i32, buffers: u16, bytes: usize) {
         if let Some(serving) = &mut self.serving {
             serving.left = serving.left.saturating_sub(cost);
             serving.buffers = serving.buffers.saturating_sub(buffers);
-            if serving.left <= 0 || serving.buffers == 0 {
+            let is_over = serving.left <= 0 || serving.buffers == 0;
+            let (seat, limited) = (serving.seat, serving.limited);
+            if limited && !self.spend_for_tenant(seat, bytes) || is_over {
                 self.finish(More::Perhaps);
             }
         }
+    }
+
+    /// The tenant of the VM in `seat` has sent so many bytes. False where it may not send more now.
+    #[cold]
+    #[inline(never)]
+    fn spend_for_tenant(&mut self, seat: Seat, bytes: usize) -> bool {
+        let now = self.host.now();
+        self.discipline.spend(seat, bytes, now)
     }
 
     /// Ends the turn, if it is anybody's.

@@ -2,6 +2,8 @@
 
 mod drr;
 mod fifo;
+mod limited;
+mod rates;
 mod round_robin;
 #[cfg(test)]
 mod test_link;
@@ -10,6 +12,7 @@ mod watched;
 
 pub use drr::Drr;
 pub use fifo::Fifo;
+pub use limited::Limited;
 pub use round_robin::RoundRobin;
 pub use token_bucket::TokenBucket;
 pub use watched::{Fault, Watched};
@@ -32,7 +35,8 @@ pub struct Turn {
 /// Who is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The turn of a VM begins; the VM leaves the queue until [`Discipline::finish`].
+    /// The turn of a VM begins; the VM leaves the queue until [`Discipline::finish`], or until it is enqueued again where its tenant may not send: nothing
+    /// has come of the turn then.
     Turn(Turn),
     /// Nobody may send before this time, in ticks, unless others have something to send by then.
     At(u64),

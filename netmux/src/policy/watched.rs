@@ -133,6 +133,11 @@ impl<D: Discipline> Watched<D> {
         next
     }
 
+    /// Nothing comes of the turn of the VM in `seat`, which has just been given: it is not to send before it is enqueued again.
+    pub fn take_back(&mut self, seat: Seat) {
+        self.leave(seat);
+    }
+
     /// [`Discipline::cost`].
     #[inline]
     pub fn cost(&self, len: usize) -> i32 {

@@ -5,10 +5,11 @@ use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::service::{Open, Order};
-use crate::vm::{Devices, DiskTold, METADATA_FRAMES, NEVER, Queue, Seed, State, Vm};
+use crate::vm::{AccountNumber, Devices, DiskTold, METADATA_FRAMES, NEVER, Queue, Seed, State, Vm};
 use abi::charges::Charges;
 use abi::component::layout;
 use abi::control::ControlReply;
+use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::nic;
 use abi::quota::Quota;
@@ -77,7 +78,13 @@ impl<const TIMER: bool> Machine<TIMER> {
         while let Some((number, tenant, standing)) = vms.tenants().next(from) {
             let sum = sums.remove(&tenant.raw()).unwrap_or_default();
             assert_eq!((standing.vms, standing.frames, standing.pooled), sum, "what {tenant} has");
-            assert!(standing.vms != 0 || standing.quota != Quota::NONE, "{tenant} has an account for nothing");
+            let is_set = standing.quota != Quota::NONE || standing.flow != Flow::NONE;
+            assert!(standing.vms != 0 || is_set, "{tenant} has an account for nothing");
+            let called = self.kernel.cpu.queues.all(Queue::Called(number));
+            let called = called.filter(|&slot| vms.out_in(slot).is_some_and(|seed| seed.tenant == tenant)).count();
+            assert_eq!(called, standing.waiting as usize, "VMs of {tenant} that were called and wait");
+            let due = self.kernel.cpu.called_timers.deadline_of(AccountNumber(number));
+            assert_eq!(due == NEVER, called == 0, "when the next VM of {tenant} comes in");
             from = number + 1;
         }
         assert!(sums.is_empty(), "VMs of tenants without an account: {sums:?}");
@@ -105,6 +112,9 @@ impl<const TIMER: bool> Machine<TIMER> {
                 out += 1;
                 let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended, Queue::Coming];
                 assert!(!queues.into_iter().chain(leaving()).any(listed), "{} is out and in a queue", seed.id);
+                let account = vms.tenants().get(seed.tenant).map(|(number, _)| number);
+                let others = (0..8).filter(|&number| Some(number) != account).map(Queue::Called);
+                assert!(!others.into_iter().any(listed), "{} waits for another tenant's turn", seed.id);
                 assert!(
                     vms.bundle(slot).is_some() || vms.spent(slot) == (0, Charges::NONE),
                     "{} ran and has nothing",
@@ -114,7 +124,11 @@ impl<const TIMER: bool> Machine<TIMER> {
             }
             let Some(vm) = vms.get(slot) else {
                 let queues = [Queue::Ready, Queue::Waiting, Queue::Held, Queue::Ended];
-                assert!(!queues.into_iter().chain(leaving()).any(listed), "the empty slot {slot} is in a queue");
+                let called = (0..8).map(Queue::Called);
+                assert!(
+                    !queues.into_iter().chain(leaving()).chain(called).any(listed),
+                    "the empty slot {slot} is in a queue"
+                );
                 continue;
             };
             living += 1;
@@ -427,6 +441,16 @@ impl<const TIMER: bool> Machine<TIMER> {
             let known: BTreeMap<_, _> =
                 net.attached.iter().map(|(id, seat)| (*id, *seat)).filter(|(id, _)| settled(id)).collect();
             assert_eq!(known, its.filter(|(id, _)| settled(id)).collect(), "who is attached");
+            for id in net.attached.keys().filter(|id| attached.contains_key(id)) {
+                let Some(vm) = self.kernel.vms.by_id(*id) else { continue };
+                let (tenant, account) = (vm.tenant, self.kernel.cpu.accounts[vm.seat.index()]);
+                let account = (account != u16::MAX).then(|| u32::from(account));
+                let standing = self.kernel.vms.tenants().get(tenant);
+                assert_eq!(account, standing.map(|(number, _)| number), "whose {id} is");
+                let Some((number, standing)) = standing else { continue };
+                assert_eq!(net.accounts.get(id), Some(&number), "whose {id} is");
+                assert_eq!(net.rates.get(&number), Some(&standing.flow.rate), "what VMs of {tenant} may send");
+            }
             let known: BTreeSet<VmId> =
                 net.out.iter().copied().filter(|id| !admitted_or_ending(id) && settled(id)).collect();
             let Kernel { vms, cpu, .. } = &self.kernel;

@@ -13,6 +13,7 @@ use crate::vm::State;
 use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::control::ControlRequest;
+use abi::flow::Flow;
 use abi::guest::{REGISTER_PAGE, hypercall, pending};
 use abi::guest_control::{ANSWERS, CONTROL_PAGE, REQUEST_SLOTS, REQUESTS};
 use abi::pager::Access;
@@ -43,6 +44,8 @@ pub enum Event {
     Create(ImageId, Claim),
     /// A tenant may have so many VMs, which may hold so many frames, from now on.
     Quota(usize, Quota),
+    /// So many of its VMs may come in in a second from now on, which may send so many bytes, 0 for any number.
+    Flow(usize, u32, u32),
     /// The VM of this number among the living is destroyed.
     Destroy(u8),
     /// The same for the wish that it may end itself.
@@ -210,6 +213,7 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         4 => prop_oneof![4 => Just(WITH_NIC), 3 => Just(ELSEWHERE), 2 => Just(WITHOUT_NIC), 1 => Just(REFUSED)]
             .prop_flat_map(|image| claim().prop_map(move |claim| Event::Create(image, claim))),
         1 => (0_usize..3, quota()).prop_map(|(of, quota)| Event::Quota(of, quota)),
+        1 => (0_usize..3, 0_u32..4, 0_u32..4).prop_map(|(of, wakes, rate)| Event::Flow(of, wakes, rate)),
         2 => any::<u8>().prop_map(Event::Destroy),
         1 => any::<u8>().prop_map(Event::Shutdown),
         1 => any::<u8>().prop_map(Event::Identity),
@@ -401,7 +405,18 @@ impl<const TIMER: bool> History<TIMER> {
                     });
                 }
             }
-            Event::Quota(of, quota) => self.ask(ControlRequest::SetQuota { tenant: tenant(*of), quota: *quota }),
+            Event::Quota(of, quota) => {
+                self.ask(ControlRequest::SetQuota { tenant: tenant(*of), quota: *quota, flow: Flow::UNCHANGED });
+            }
+            Event::Flow(of, wakes, rate) => {
+                let found = self.machine.kernel.vms.tenants().get(tenant(*of));
+                let quota = found.map_or(Quota::NONE, |(_, standing)| standing.quota);
+                self.ask(ControlRequest::SetQuota {
+                    tenant: tenant(*of),
+                    quota,
+                    flow: Flow { wakes: *wakes, rate: *rate },
+                });
+            }
             Event::Destroy(number) => {
                 if let Some(vm) = self.pick(*number) {
                     self.doomed.insert(vm);
@@ -443,6 +458,7 @@ impl<const TIMER: bool> History<TIMER> {
             Event::Guest(step) => self.machine.guests.borrow_mut().steps.push_back(*step),
             Event::Create(..)
             | Event::Quota(..)
+            | Event::Flow(..)
             | Event::Destroy(_)
             | Event::Shutdown(_)
             | Event::Identity(_)

@@ -42,6 +42,9 @@ pub struct Net {
     pub attached: BTreeMap<VmId, Seat>,
     /// VMs that are out.
     pub out: BTreeSet<VmId>,
+    /// What tenants may send, by account, and the accounts of VMs.
+    pub rates: BTreeMap<u32, u32>,
+    pub accounts: BTreeMap<VmId, u32>,
     /// It has said of VMs what is not so: what it knows is not what the core believes.
     pub lied: bool,
     /// VMs that were to leave.
@@ -260,6 +263,7 @@ impl Net {
             NetEvent::Hello => {
                 self.attached.clear();
                 self.out.clear();
+                self.rates.clear();
             }
             NetEvent::Out { vm, ipv4, .. } => {
                 assert!(ipv4 != 0 && (self.lied || !self.attached.contains_key(&vm)), "{vm} is out");
@@ -279,7 +283,10 @@ impl Net {
                 answers.push_back(NetCommand::Detached { vm }.into());
             }
             NetEvent::Gone { vm } => _ = self.out.remove(&vm),
-            NetEvent::Attach { vm, seat, .. } => {
+            NetEvent::Rate { account, rate } => _ = self.rates.insert(account, rate),
+            NetEvent::Attach { vm, seat, account, rate, .. } => {
+                self.rates.insert(account, rate);
+                self.accounts.insert(vm, account);
                 self.out.remove(&vm);
                 let was = self.attached.insert(vm, seat);
                 assert!(was.is_none() || self.lied, "{vm} is attached twice");

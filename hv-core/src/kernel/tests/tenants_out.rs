@@ -4,6 +4,7 @@ use super::comings::{bring_in, choose, put_out, stays, step_until};
 use super::machine::{HZ, Machine, Places, WITH_NIC};
 use super::waits::{comes_within, is_idle};
 use abi::control::{ControlReply, ControlRequest, status};
+use abi::flow::Flow;
 use abi::guest::pending;
 use abi::pager::Stays;
 use abi::quota::Quota;
@@ -35,13 +36,13 @@ fn vms(machine: &mut Machine<true>, tenant: Tenant, count: usize) -> Vec<VmId> {
 
 fn set(machine: &mut Machine<true>, tenant: Tenant, quota: Quota) {
     let done = ControlReply::Done { status: status::OK, value: 0 };
-    assert_eq!(machine.request(ControlRequest::SetQuota { tenant, quota }), [done]);
+    assert_eq!(machine.request(ControlRequest::SetQuota { tenant, quota, flow: Flow::UNCHANGED }), [done]);
 }
 
 /// Bytes of the pool that a tenant's VMs take.
 fn pooled(machine: &mut Machine<true>, tenant: Tenant) -> u64 {
     match machine.request(ControlRequest::Tenant { tenant })[..] {
-        [ControlReply::Tenant { pooled, .. }] => pooled,
+        [_, ControlReply::Tenant { pooled, .. }] => pooled,
         ref other => panic!("{other:?}"),
     }
 }

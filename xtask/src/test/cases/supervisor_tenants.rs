@@ -22,6 +22,16 @@ pub const CASES: &[Case] = &[
         asserts: "VMs of a tenant that may have nothing of the pool stay in, whoever waits for their seats, and one goes out as soon as it may; commands, HTTP, figures and the operator's line say how much they take",
         run: pool,
     },
+    Case {
+        name: "supervisor: quotas of wakes",
+        asserts: "VMs of a tenant that are out and called come in no more often than its quota says, each answers in the end, also when netmux dies, and commands, HTTP, figures and the operator's line say the quota and who had to wait",
+        run: wakes,
+    },
+    Case {
+        name: "supervisor: quotas of rates",
+        asserts: "the VMs of a tenant send together no more in a second than its quota says, each of them does in the end, also when netmux dies, and commands, HTTP, figures and the operator's line say the quota",
+        run: rates,
+    },
 ];
 
 /// How long something may take with another machine beside.
@@ -32,7 +42,7 @@ fn quotas(lab: &Lab) -> Result<()> {
     let options = "vms=supervisor-vm,httpd net=10.0.2.16/24,gw=10.0.2.2";
     let (running, login) = start_as(lab, options, |boot| boot.system(|system| system.tenant.push(told)))?;
     let list = login.good("tenant list --json")?;
-    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null}]"#;
+    let known = r#"[{"name":"blue","vms":0,"quota_vms":2,"limit_bytes":0,"quota_bytes":null,"refused":0,"disk_bytes":0,"quota_disk_bytes":null,"pool_bytes":0,"quota_pool_bytes":null,"quota_wakes":null,"waiting_wakes":0,"delayed_wakes":0,"quota_rate":null}]"#;
     ensure(list.trim_end() == known, || list.clone())?;
     commands(&login)?;
     over_http(&login)?;
@@ -120,8 +130,7 @@ fn on_the_line(running: &Running) -> Result<()> {
     ensure(refused.to_string().contains(over), || format!("{refused}"))?;
     running.monitor("tenants red vms=1 memory=8MiB")?;
     let listed = running.monitor("tenants")?;
-    let red =
-        "tenant name=red vms=1 limit_frames=2048 vms_quota=1 frames_quota=2048 refused=0 pool=0 pool_quota=unlimited";
+    let red = "tenant name=red vms=1 limit_frames=2048 vms_quota=1 frames_quota=2048 refused=0 pool=0 pool_quota=unlimited wakes_quota=unlimited called=0 delayed=0 rate_quota=unlimited";
     ensure(listed.iter().any(|line| line == red), || format!("{listed:?}"))
 }
 
@@ -180,10 +189,143 @@ fn pool(lab: &Lab) -> Result<()> {
         ensure(text.contains(line), || format!("{line} is not in {text}"))?;
     }
     let listed = running.monitor("tenants")?;
-    let quota = |line: &String| line.starts_with("tenant name=blue ") && line.ends_with(" pool_quota=1048576");
+    let quota = |line: &String| line.starts_with("tenant name=blue ") && line.contains(" pool_quota=1048576 ");
     ensure(listed.iter().any(quota), || format!("{listed:?}"))?;
     running.monitor("tenants blue pool=unlimited")?;
     let list = login.good("tenant list")?;
     ensure(list.contains("POOL KiB"), || list.clone())?;
+    running.power_off()
+}
+
+/// Web servers that share one seat: each that is asked comes in, and another one goes out.
+const CALLED: usize = 6;
+
+/// Asks all of them at once; what went wrong.
+fn ask_all(running: &Running) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let ask = |vm: usize| {
+            let answer = http::get(running.services()[vm], "/100b", SOON)?;
+            ensure(answer.status == 200, || format!("VM {vm} answers {}", answer.status))
+        };
+        let clients: Vec<_> = (0..CALLED).map(|vm| scope.spawn(move || ask(vm))).collect();
+        clients.into_iter().filter_map(|client| client.join().ok()?.err()).map(|error| error.to_string()).collect()
+    })
+}
+
+fn wakes(lab: &Lab) -> Result<()> {
+    let options = format!(
+        "vms=supervisor-vm,httpd*{CALLED} net=10.0.2.16/24,gw=10.0.2.2 seats=2 start=lazy pool=8MiB residence=10ms"
+    );
+    let (running, login) = start_as(lab, &options, |boot| {
+        boot.system(|system| {
+            system.image.iter_mut().filter(|image| image.name == "httpd").for_each(|image| {
+                image.tenant = Some("blue".into());
+            });
+        })
+    })?;
+    let figure = |key: &str| -> Result<u64> {
+        let shown = login.good("tenant show blue --json")?;
+        let shown: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+        shown[key].as_u64().context(|| format!("{key}: {shown}"))
+    };
+    let failed = ask_all(&running);
+    ensure(failed.is_empty() && figure("delayed_wakes")? == 0, || format!("without a quota: {}", failed.join("; ")))?;
+    let set = login.good("tenant set blue --wakes 1")?;
+    ensure(set.ends_with("; of those that are out 1 come in in a second at most, and 0 wait\n"), || set.clone())?;
+    login.bad("tenant set blue --wakes 0", 2, "--wakes 0: give VMs in a second, at least 1, or unlimited")?;
+    // Where the host is busy they may be asked slowly enough for nobody to wait.
+    let end = std::time::Instant::now() + 4 * SOON;
+    for round in 0.. {
+        if round == 1 {
+            running.monitor("kill netmux")?;
+        }
+        let failed = ask_all(&running);
+        ensure(failed.is_empty(), || failed.join("; "))?;
+        if round > 1 && figure("delayed_wakes")? >= 3 {
+            break;
+        }
+        ensure(std::time::Instant::now() < end, || "nobody has to wait".into())?;
+    }
+    let listed = running.monitor("tenants")?;
+    let quota = |line: &String| line.starts_with("tenant name=blue ") && line.contains(" wakes_quota=1 called=");
+    ensure(listed.iter().any(quota), || format!("{listed:?}"))?;
+    let text = String::from_utf8_lossy(&http::get(login.web, "/metrics", SOON)?.body).into_owned();
+    for line in [
+        "foraker_tenant_quota_wakes{tenant=\"blue\"} 1\n",
+        "foraker_tenant_waiting_wakes{tenant=\"blue\"} ",
+        "# TYPE foraker_tenant_delayed_wakes_total counter\n",
+    ] {
+        ensure(text.contains(line), || format!("{line} is not in {text}"))?;
+    }
+    let token = login.good("token new ci")?;
+    let client = Client { login: &login, token: token.trim() };
+    let now = client.is(200, "PUT /tenants/blue", r#"{"wakes":7}"#)?;
+    ensure(now["quota_wakes"] == 7 && now["quota_vms"].is_null(), || format!("{now}"))?;
+    running.monitor("tenants blue wakes=unlimited")?;
+    let shown = login.good("tenant show blue")?;
+    ensure(shown.contains("\nwakes    without a quota; 0 wait, and "), || shown.clone())?;
+    running.must_not_say(0, " ended: ")?;
+    running.power_off()
+}
+
+/// What two web servers of one tenant send together, in bytes a second, and at once after a pause.
+const RATE: u64 = 200_000;
+const BURST: u64 = 64 << 10;
+
+fn rates(lab: &Lab) -> Result<()> {
+    let options = "vms=supervisor-vm,httpd*2 net=10.0.2.16/24,gw=10.0.2.2";
+    let (running, login) = start_as(lab, options, |boot| {
+        boot.system(|system| {
+            system.image.iter_mut().filter(|image| image.name == "httpd").for_each(|image| {
+                image.tenant = Some("blue".into());
+            });
+        })
+    })?;
+    // By the machine's own clock, so that it does not matter how busy the host is.
+    let seconds = || -> Result<f64> {
+        let text = String::from_utf8_lossy(&http::get(login.web, "/metrics", SOON)?.body).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("foraker_up_seconds_total "));
+        line.and_then(|line| line.parse().ok()).context(|| text.clone())
+    };
+    // How long both take to send so many bytes each.
+    let both = |path: &str| -> Result<f64> {
+        let before = seconds()?;
+        let failed: Vec<String> = std::thread::scope(|scope| {
+            let running = &running;
+            let ask = |vm: usize| {
+                let answer = http::get(running.services()[vm], path, 4 * SOON)?;
+                ensure(answer.status == 200, || format!("VM {vm} answers {}", answer.status))
+            };
+            let clients: Vec<_> = (0..2).map(|vm| scope.spawn(move || ask(vm))).collect();
+            clients.into_iter().filter_map(|client| client.join().ok()?.err()).map(|error| error.to_string()).collect()
+        });
+        ensure(failed.is_empty(), || failed.join("; "))?;
+        Ok(seconds()? - before)
+    };
+    let set = login.good(&format!("tenant set blue --rate {RATE}"))?;
+    ensure(set.ends_with("; they send 200000 bytes in a second at most\n"), || set.clone())?;
+    login.bad("tenant set blue --rate 0", 2, "--rate 0: give bytes in a second, as 125000 or 2M")?;
+    for round in 0..2 {
+        // Headers come on top.
+        let (bytes, took) = (2 * 1000 * 1024, both("/1000k")?);
+        let least = (bytes - BURST) as f64 / RATE as f64;
+        ensure(took >= least, || format!("round {round}: they took {took} s, and {least} s is the least"))?;
+        running.monitor("kill netmux")?;
+    }
+    let token = login.good("token new ci")?;
+    let client = Client { login: &login, token: token.trim() };
+    let now = client.is(200, "PUT /tenants/blue", r#"{"rate":"1M"}"#)?;
+    ensure(now["quota_rate"] == 1 << 20 && now["quota_wakes"].is_null(), || format!("{now}"))?;
+    let text = String::from_utf8_lossy(&http::get(login.web, "/metrics", SOON)?.body).into_owned();
+    let line = "foraker_tenant_quota_send_bytes_per_second{tenant=\"blue\"} 1048576\n";
+    ensure(text.contains(line), || format!("{line} is not in {text}"))?;
+    let listed = running.monitor("tenants")?;
+    let quota = |line: &String| line.starts_with("tenant name=blue ") && line.ends_with(" rate_quota=1048576");
+    ensure(listed.iter().any(quota), || format!("{listed:?}"))?;
+    running.monitor("tenants blue rate=unlimited")?;
+    let shown = login.good("tenant show blue")?;
+    ensure(shown.ends_with("\nsends    without a quota\n"), || shown.clone())?;
+    both("/1000k")?;
+    running.must_not_say(0, " ended: ")?;
     running.power_off()
 }

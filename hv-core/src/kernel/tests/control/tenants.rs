@@ -1,6 +1,7 @@
 //! Quotas of tenants: set, kept and shown by request.
 
 use super::*;
+use abi::flow::Flow;
 use abi::quota::{Beyond, Quota};
 
 fn tenant(name: &str) -> Tenant {
@@ -14,13 +15,20 @@ fn order(image: ImageId, tenant: Tenant, limit: u32) -> ControlRequest {
 }
 
 fn set(machine: &mut Machine<true>, tenant: Tenant, quota: Quota) {
-    assert_eq!(machine.request(ControlRequest::SetQuota { tenant, quota }), [done(status::OK, 0)]);
+    assert_eq!(
+        machine.request(ControlRequest::SetQuota { tenant, quota, flow: Flow::UNCHANGED }),
+        [done(status::OK, 0)]
+    );
 }
 
 /// VMs, frames, and how many were refused.
 fn standing(machine: &mut Machine<true>, tenant: Tenant) -> (u32, u64, u32) {
     match machine.request(ControlRequest::Tenant { tenant })[..] {
-        [ControlReply::Tenant { tenant: of, vms, frames, refused, .. }] if of == tenant => (vms, frames, refused),
+        [ControlReply::Flow { tenant: first, .. }, ControlReply::Tenant { tenant: of, vms, frames, refused, .. }]
+            if of == tenant && first == of =>
+        {
+            (vms, frames, refused)
+        }
         ref other => panic!("{other:?}"),
     }
 }
@@ -86,8 +94,9 @@ fn the_quota_of_an_images_tenant_counts_for_vms_of_which_nobody_says_whose_they_
 #[test]
 fn tenants_are_listed_by_their_numbers_and_nobody_without_a_name_has_a_quota() {
     let mut machine = at_rest();
-    let refused =
-        machine.request(ControlRequest::SetQuota { tenant: Tenant::UNSAID, quota: Quota { vms: 1, ..Quota::NONE } });
+    let (tenant_of_nobody, quota) = (Tenant::UNSAID, Quota { vms: 1, ..Quota::NONE });
+    let flow = Flow { wakes: 1, rate: 1 };
+    let refused = machine.request(ControlRequest::SetQuota { tenant: tenant_of_nobody, quota, flow });
     assert_eq!(refused, [done(status::BAD_REQUEST, 0)]);
     assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [done(status::NOT_FOUND, 0)]);
     let quota = Quota { vms: 7, frames: 9, pool: 11 };
@@ -96,11 +105,14 @@ fn tenants_are_listed_by_their_numbers_and_nobody_without_a_name_has_a_quota() {
     }
     let shown = |number, name| {
         let tenant = tenant(name);
-        ControlReply::Tenant { number, tenant, vms: 0, refused: 0, frames: 0, quota, pooled: 0 }
+        [
+            ControlReply::Flow { tenant, flow: Flow::NONE, waiting: 0, delayed: 0 },
+            ControlReply::Tenant { number, tenant, vms: 0, refused: 0, frames: 0, quota, pooled: 0 },
+        ]
     };
-    assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [shown(0, "a")]);
+    assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), shown(0, "a"));
     set(&mut machine, tenant("a"), Quota::NONE);
-    assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), [shown(1, "b")]);
+    assert_eq!(machine.request(ControlRequest::NextTenant { number: 0 }), shown(1, "b"));
     assert_eq!(machine.request(ControlRequest::NextTenant { number: u32::MAX }), [done(status::NOT_FOUND, 0)]);
 }
 
@@ -109,12 +121,19 @@ fn who_is_one_tenant_too_many_is_told() {
     let mut machine = at_rest();
     let name = |number: usize| tenant(&format!("t{number}"));
     for number in 0..abi::limits::LIVE_TENANTS {
-        assert!(machine.kernel.vms.tenants_mut().set(name(number), Quota { vms: 1, frames: 300, ..Quota::NONE }));
+        assert!(machine.kernel.vms.tenants_mut().set(
+            name(number),
+            Quota { vms: 1, frames: 300, ..Quota::NONE },
+            Flow::NONE
+        ));
     }
     let (one, quota) = (tenant("blue"), Quota { vms: 1, ..Quota::NONE });
     let taken = |frames| [done(status::TENANTS_TAKEN, Beyond { tenant: one, frames }.raw())];
     assert_eq!(machine.request(order(WITHOUT_NIC, one, 200)), taken(200));
-    assert_eq!(machine.request(ControlRequest::SetQuota { tenant: one, quota }), [done(status::TENANTS_TAKEN, 0)]);
+    assert_eq!(
+        machine.request(ControlRequest::SetQuota { tenant: one, quota, flow: Flow::NONE }),
+        [done(status::TENANTS_TAKEN, 0)]
+    );
     created(&mut machine, order(WITHOUT_NIC, name(7), 200));
     set(&mut machine, name(8), Quota::NONE);
     created(&mut machine, order(WITHOUT_NIC, one, 200));
