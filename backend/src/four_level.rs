@@ -186,6 +186,27 @@ impl<E: EntryFormat> Tables for FourLevel<E> {
         Ok(entry.compare_exchange(0, Self::leaf(frame, rights), Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
+    unsafe fn map_run<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        page: u64,
+        frame: u64,
+        count: u32,
+        rights: Rights,
+    ) -> Result<u32, NestedMapError> {
+        self.slot(frames, page, frame)?;
+        let (at, end) = (index(page, 0), frame.saturating_add(PAGE * u64::from(count)));
+        // That was the table for `page`.
+        let entries = frames.table(self.last.1).get(at..at.saturating_add(count as usize));
+        let Some(entries) = entries.filter(|_| end <= FRAME + PAGE) else { return Err(NestedMapError::BadAddress) };
+        let (mut new, mut leaf) = (0, Self::leaf(frame, rights));
+        for entry in entries {
+            new += u32::from(entry.compare_exchange(0, leaf, Ordering::AcqRel, Ordering::Relaxed).is_ok());
+            leaf += PAGE;
+        }
+        Ok(new)
+    }
+
     fn unmap<F: Frames>(&mut self, frames: &F, page: u64) -> Option<Translation> {
         let old = self.entry(frames, page)?.swap(0, Ordering::AcqRel);
         self.translation(old)

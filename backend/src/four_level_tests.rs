@@ -229,6 +229,41 @@ fn the_next_page_of_a_region_takes_one_look<E: EntryFormat>() {
     assert!(looks(4 * REGION) > 1, "another table");
 }
 
+/// Each page is mapped to the frame as far behind the first one, but for those that are mapped already; a run that leaves its table, or frames that there are not,
+/// change nothing.
+fn a_run_is_as_many_pages<E: EntryFormat>() {
+    const FRAME: u64 = 1 << 40;
+    let read = Rights { write: false, execute: false };
+    let mut memory = Memory::new(8);
+    let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
+    let before = map(&mut tables, &mut memory, 502 * PAGE, 7 * FRAME, Rights { write: true, execute: false });
+    assert_eq!(before, Ok(Flush::Unneeded));
+    // SAFETY: no CPU uses these tables.
+    let mut run = |page, frame, count| unsafe { tables.map_run(&mut memory, page, frame, count, read) };
+    assert_eq!(run(500 * PAGE, FRAME, 12), Ok(11));
+    assert_eq!(run(500 * PAGE, 2 * FRAME, 3), Ok(0));
+    assert_eq!(run(9 * PAGE, FRAME, 0), Ok(0));
+    for (page, frame, count) in [
+        (500 * PAGE, FRAME, 13),
+        (9 * PAGE, FRAME, u32::MAX),
+        (9 * PAGE, super::FRAME, 2),
+        (9 * PAGE, FRAME + 1, 1),
+        (9 * PAGE + 1, FRAME, 1),
+        (REACH, FRAME, 1),
+    ] {
+        assert_eq!(run(page, frame, count), Err(NestedMapError::BadAddress), "{page:#x} {frame:#x} {count}");
+    }
+    assert_eq!(run(9 * PAGE, super::FRAME, 1), Ok(1), "the last frame that there is");
+    let found = |page: u64| tables.walk(&memory, page * PAGE).map(|found| (found.frame, found.rights.write));
+    for page in 500..512 {
+        let expected = if page == 502 { (7 * FRAME, true) } else { (FRAME + (page - 500) * PAGE, false) };
+        assert_eq!(found(page), Some(expected), "{page}");
+    }
+    assert_eq!((found(499), found(512), found(10)), (None, None, None));
+    tables.free(&mut memory);
+    assert_eq!(memory.in_use(), 0);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Map(u64, u64, Rights),
@@ -326,6 +361,7 @@ for_both_formats! {
     running_out_of_frames_loses_none
     the_first_address_out_of_reach_is_not_page_0
     the_next_page_of_a_region_takes_one_look
+    a_run_is_as_many_pages
 }
 
 proptest! {

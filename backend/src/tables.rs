@@ -90,6 +90,19 @@ pub trait Tables: Sized {
         frame: u64,
         rights: Rights,
     ) -> Result<bool, NestedMapError>;
+    /// As [`Tables::map_new`] for `count` pages in a row and as many frames in a row, none beyond the 2 MiB that the first page lies in. How many were not mapped
+    /// before; those that were stay as they are.
+    ///
+    /// # Safety
+    /// As [`Tables::map`], for all of the frames.
+    unsafe fn map_run<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        page: u64,
+        frame: u64,
+        count: u32,
+        rights: Rights,
+    ) -> Result<u32, NestedMapError>;
     /// Unmap the page at `page`. Returns what was mapped, with its accessed and dirty bits; if anything was, the tables
     /// have to be flushed ([`Flush::Needed`]).
     #[must_use]

@@ -13,6 +13,9 @@ use backend::Backend;
 #[allow(clippy::cast_possible_truncation)]
 const FIRST: u32 = (IMAGE_BASE >> PAGE_SHIFT) as u32;
 
+/// Pages of which one table tells where they are.
+const TABLE_PAGES: u32 = 512;
+
 /// One bit for each page, as [`abi::swap::Kept::shared`] has them.
 pub struct Shared(pub [u64; SHARED_PAGES / 64]);
 
@@ -42,11 +45,17 @@ impl Shared {
     ) -> Result<(), NotOfImage> {
         for (word, mut bits) in (0..).zip(self.0) {
             while bits != 0 {
-                let page = FIRST + 64 * word + bits.trailing_zeros();
-                bits &= bits - 1;
-                if memory.map_golden(frames, page, image) == Err(PageError::NoSuchPage) {
-                    return Err(NotOfImage { page });
-                }
+                let at = bits.trailing_zeros();
+                let page = FIRST + 64 * word + at;
+                // Most lie in a row, which has one table.
+                let row = (bits >> at).trailing_ones().min(TABLE_PAGES - page % TABLE_PAGES);
+                let done = match memory.map_golden_run(frames, page, row, image) {
+                    Ok(count) => count.max(1),
+                    Err(PageError::NoSuchPage) => return Err(NotOfImage { page }),
+                    // Those for which there is no table.
+                    Err(_) => row,
+                };
+                bits &= (u64::MAX << at).checked_shl(done).unwrap_or(0);
             }
         }
         Ok(())

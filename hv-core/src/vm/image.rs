@@ -138,6 +138,21 @@ impl Image {
         Some((self.golden_in(segment, page)?, rights))
     }
 
+    /// Of up to `count` pages from this one on those whose golden frames lie one behind the other: the first frame, how many, and what the guest may do there as
+    /// long as they are shared.
+    pub fn shared_run(&self, page: u32, count: u32) -> Option<(PhysAddr, u32, Rights)> {
+        let segment = self.filled(page)?;
+        let rights = Rights { write: false, ..segment.rights? };
+        let left = segment.first + segment.file_pages - page;
+        let together = match segment.golden {
+            Golden::Placed(_, None) => left,
+            // The last one lies elsewhere.
+            Golden::Placed(_, Some(_)) => left.saturating_sub(1).max(1),
+            Golden::Sent(_) => 1,
+        };
+        Some((self.golden_in(segment, page)?, together.min(count), rights))
+    }
+
     /// The segment in which the image fills this page.
     #[inline]
     fn filled(&self, page: u32) -> Option<&Segment> {
@@ -157,5 +172,51 @@ impl Image {
     /// Its name.
     pub fn name(&self) -> Name {
         self.entry.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(golden: Golden) -> Image {
+        let all = Rights { write: true, execute: true };
+        let segment = Segment { first: 32, pages: 9, file_pages: 6, rights: Some(all), golden };
+        let hole = Segment { first: 50, pages: 1, file_pages: 1, rights: None, golden };
+        let nobody = EndpointId::NONE;
+        Image {
+            entry: zerocopy::FromZeros::new_zeroed(),
+            start: 0,
+            segments: heapless::Vec::from_slice(&[segment, hole]).expect("room"),
+            end: 51,
+            net: nobody,
+            pager: nobody,
+            sent: None,
+        }
+    }
+
+    #[test]
+    fn frames_in_a_row_are_those_of_the_pages_one_by_one() {
+        let (first, tail) = (PhysAddr::new(1 << 30), PhysAddr::new(1 << 20));
+        for (golden, lasts) in [(Golden::Placed(first, None), 6), (Golden::Placed(first, Some(tail)), 5)] {
+            let image = image(golden);
+            for page in 30..52 {
+                for count in 0..9 {
+                    let run = image.shared_run(page, count);
+                    assert_eq!(run.is_some(), image.shared(page).is_some(), "{page}");
+                    let Some((frame, together, rights)) = run else { continue };
+                    let expected = if page - 32 < lasts { (lasts - (page - 32)).min(count) } else { 1.min(count) };
+                    assert_eq!(
+                        (together, rights),
+                        (expected, Rights { write: false, execute: true }),
+                        "{page} {count}"
+                    );
+                    for by in 0..together {
+                        let frame = frame.offset(u64::from(by) << PAGE_SHIFT);
+                        assert_eq!(image.shared(page + by), Some((frame, rights)), "{page} {by}");
+                    }
+                }
+            }
+        }
     }
 }

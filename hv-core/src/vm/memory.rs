@@ -313,6 +313,29 @@ impl<B: Backend> Memory<B> {
         Ok(())
     }
 
+    /// As [`Memory::map_golden`], for up to `count` pages in a row, none beyond the 2 MiB that `page` lies in. How many of them, from the first on, are mapped now.
+    pub fn map_golden_run(
+        &mut self,
+        frames: &mut Frames,
+        page: u32,
+        count: u32,
+        image: &Image,
+    ) -> Result<u32, PageError> {
+        let (golden, count, rights) = image.shared_run(page, count).ok_or(PageError::NoSuchPage)?;
+        let last = page + count.max(1) - 1;
+        if last >= self.pages {
+            return Err(PageError::NoSuchPage);
+        }
+        let (owner, address) = (Owner::VmTables(self.slot), u64::from(page) << PAGE_SHIFT);
+        // SAFETY: golden frames are never written and never freed.
+        let mapped = unsafe {
+            let tables = &mut TableFrames { frames, reservation: &mut self.reservation, owner };
+            self.tables.map_run(tables, address, golden.as_u64(), count, rights)
+        };
+        self.shared += self.mapped(last, mapped)?;
+        Ok(count)
+    }
+
     /// Give `page` a frame of its own with what the image has there, also where the golden frame is mapped now. Tells
     /// whether translations have to be flushed.
     pub fn copy_golden(&mut self, frames: &mut Frames, page: u32, image: &Image) -> Result<Flush, PageError> {

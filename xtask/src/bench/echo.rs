@@ -89,7 +89,7 @@ fn request(number: u16) -> Vec<u8> {
 }
 
 /// The sum of RFC 1071 over an even number of bytes.
-fn sum(bytes: &[u8]) -> u16 {
+pub fn sum(bytes: &[u8]) -> u16 {
     bytes.chunks_exact(2).fold(0, |sum: u16, pair| {
         let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([pair[0], pair[1]]));
         sum + u16::from(carry)

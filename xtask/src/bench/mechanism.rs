@@ -50,7 +50,7 @@ pub fn instructions(metric: &'static str, value: u64, conditions: String) -> Fig
     Figure { metric, value: value as f64, unit: "instructions", conditions }
 }
 
-/// Boots guests that measure `what`: `vms` as in the boot option. Waits for the line of each.
+/// Boots guests that measure `what`, which further boot arguments may follow: `vms` as in the boot option. Waits for the lines of so many.
 pub fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<String>> {
     let running = lab.boot(&format!("vms={vms}")).deterministic().system(|system| {
         for image in system.image.iter_mut().filter(|image| image.name == "bench") {
@@ -58,7 +58,8 @@ pub fn measure(lab: &Lab, vms: &str, count: usize, what: &str) -> Result<Vec<Str
         }
     });
     let running = running.start()?;
-    running.wait_for_lines(count, &format!("bench: {what}"), PATIENCE)
+    let name = what.split(' ').next().unwrap_or(what);
+    running.wait_for_lines(count, &format!("bench: {name}"), PATIENCE)
 }
 
 fn null_hypercall(bench: &Bench) -> Result<Vec<Figure>> {

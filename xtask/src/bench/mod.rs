@@ -17,6 +17,7 @@ mod crowd;
 mod delivery;
 mod disk;
 mod disk_speed;
+mod dispatch;
 mod echo;
 mod fleet;
 mod game;
@@ -39,6 +40,7 @@ mod plot;
 mod popularity;
 mod power_cuts;
 mod privileged_lines;
+mod receiving;
 mod record;
 mod registered;
 mod resident;
@@ -47,6 +49,7 @@ mod slots;
 mod swap;
 mod swapped;
 mod sweep;
+mod switches;
 mod targets;
 mod victims;
 mod wake;
@@ -170,18 +173,21 @@ fn all() -> Vec<Entry> {
         mechanism::VM_CREATE,
         mechanism::VM_CREATE_10000,
         mechanism::VM_SWITCH_100,
+        switches::ENTRY,
         swap::ENTRY,
         liveness::NOTICED,
         liveness::STOLEN,
         liveness::START,
         kills::ENTRY,
         packet::ENTRY,
+        dispatch::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,
         http::KEEP_ALIVE_LARGER,
         http::KEEP_ALIVE_LARGE,
         http::CLOSE_LARGE,
         http::BULK,
+        receiving::ENTRY,
         echo::ENTRY,
         pair::ENTRY,
         crowd::ENTRY,

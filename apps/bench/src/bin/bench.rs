@@ -52,7 +52,7 @@ mod guest {
         let args = Args::read();
         match args.get("bench") {
             Some("null_hypercall") => null_hypercall(),
-            Some("vm_switch") => vm_switch(),
+            Some("vm_switch") => vm_switch(&args),
             Some("demand_zero_fault") => demand_zero_fault(),
             Some("vm_create") => vm_create(entered, &args),
             Some("stay") => stay(),
@@ -180,19 +180,21 @@ mod guest {
         report("null_hypercall", samples, "");
     }
 
-    /// From VM to VM: two of these give their turns up to each other; half a round is a switch.
-    fn vm_switch() {
+    /// From VM to VM: two of these, or more, give their turns up to each other; half a round is a switch. `warm-up=` and `rounds=`: that many.
+    fn vm_switch(args: &Args) {
         let samples = samples();
-        // The other one is being created meanwhile, and ends when this one still goes on.
-        for _ in 0..5_000 {
+        let number = |key, usual| args.get(key).and_then(|text| text.parse::<u32>().ok()).unwrap_or(usual);
+        let (warm_up, rounds) = (number("warm-up", 5_000), number("rounds", 1_000));
+        // The others are being created meanwhile, and end when this one still goes on.
+        for _ in 0..warm_up {
             yield_turn();
         }
-        for _ in 0..1_000 {
+        for _ in 0..rounds {
             let before = tsc();
             yield_turn();
             samples.push(tsc() - before);
         }
-        for _ in 0..5_000 {
+        for _ in 0..warm_up {
             yield_turn();
         }
         report("vm_switch_round", samples, "");
