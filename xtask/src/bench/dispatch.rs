@@ -79,10 +79,10 @@ fn send(running: &Running, kind: u8, bytes: u16) -> Result<()> {
         net.inject(&frame(kind, bytes, number));
         let end = Instant::now() + PATIENCE;
         std::thread::sleep(APART);
-        while kind == REQUEST {
+        let mut awaited = kind == REQUEST;
+        while awaited {
             match answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(answer) if is_reply(&answer, number) => break,
-                Ok(_) => {}
+                Ok(answer) => awaited = !is_reply(&answer, number),
                 Err(_) => fail!("echo {number} was not answered"),
             }
         }
