@@ -184,6 +184,9 @@ fn messages_survive_the_ring() {
         pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Busy },
         pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Full },
         pager::PagerEvent::ImageGone { image: vm::ImageId::new(47) },
+        pager::PagerEvent::Looked { vm, seat, page: 64, used: 1 << 63, there: !1, ran_ticks: 1 << 50 },
+        pager::PagerEvent::Gone { vm, seat, page: 64, gone: !0, free: 5 },
+        pager::PagerEvent::Came { vm, seat, page: 65 },
     ] {
         assert_eq!(pager::PagerEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -194,6 +197,8 @@ fn messages_survive_the_ring() {
         pager::PagerCommand::Resume { vm },
         pager::PagerCommand::Refuse { vm, page: 5 },
         pager::PagerCommand::Out { vm },
+        pager::PagerCommand::Look { vm, page: 64, pages: !0 },
+        pager::PagerCommand::Away { vm, page: 64, pages: 1 << 63 },
     ] {
         assert_eq!(pager::PagerCommand::try_from(&Message::from(command)), Ok(command));
     }
@@ -251,6 +256,7 @@ fn messages_survive_the_ring() {
         (swap::SwapEvent::Store { vm, counter: 1 << 40, pages: 77, window: 7, spare: true }, 0x803),
         (swap::SwapEvent::Load { vm, bundle, window: 7 }, 0x804),
         (swap::SwapEvent::Forget { vm, bundle }, 0x805),
+        (swap::SwapEvent::StorePages { vm, counter: 1 << 40, pages: 64, window: 7, spare: true }, 0x806),
     ] {
         let message = Message::from(event);
         assert_eq!((swap::SwapEvent::try_from(&message), message.kind), (Ok(event), kind));

@@ -13,7 +13,10 @@ use abi::claim::Claim;
 pub struct Reservation {
     held: u32,
     reserve: u32,
+    /// What it may hold.
     limit: u32,
+    /// What it may hold now: pages that are out count, and the frames that say where they are do not.
+    most: u32,
 }
 
 /// Why a VM does not get a frame.
@@ -31,7 +34,7 @@ impl Reservation {
     #[must_use]
     pub fn open(frames: &mut Frames, reserve: u32, limit: u32) -> Option<Self> {
         let reserve = reserve.min(limit);
-        frames.promise(reserve.into()).then_some(Reservation { held: 0, reserve, limit })
+        frames.promise(reserve.into()).then_some(Reservation { held: 0, reserve, limit, most: limit })
     }
 
     /// Frames that it holds.
@@ -56,6 +59,45 @@ impl Reservation {
         self.limit
     }
 
+    /// Whether it holds as many as it may now.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.held >= self.most
+    }
+
+    /// A page is out, whose frame is given back: it counts for what the VM may hold.
+    pub fn put_away(&mut self) {
+        self.most = self.most.saturating_sub(1);
+    }
+
+    /// A page that was out takes a frame again.
+    pub fn bring_back(&mut self) {
+        self.most += 1;
+    }
+
+    /// A frame of zeros that says where pages are which are out. It does not count for what the VM may hold; and where the VM has its reserve, it may be one of
+    /// those that are kept for VMs that come in: more become free by it.
+    pub fn alloc_index(&mut self, frames: &mut Frames, owner: Owner) -> Option<PhysAddr> {
+        let within = self.held < self.reserve;
+        let frame = if within { frames.alloc_of::<true>(true, owner, 0) } else { frames.alloc_zeroed(owner, 0) }?;
+        self.held += 1;
+        self.most += 1;
+        Some(frame)
+    }
+
+    /// Give a frame of [`Reservation::alloc_index`] back.
+    pub fn free_index(&mut self, frames: &mut Frames, frame: PhysAddr, owner: Owner) {
+        self.free(frames, frame, owner);
+        self.most = self.most.saturating_sub(1);
+    }
+
+    /// So many frames of [`Reservation::alloc_index`], and as many pages that are out, are the VM's since it was in last.
+    pub fn adopt(&mut self, frames: &mut Frames, index: u32, away: u32) {
+        frames.forgive(self.reserve.saturating_sub(self.held).min(index).into());
+        self.held += index;
+        self.most = (self.most + index).saturating_sub(away);
+    }
+
     /// A frame for `owner`, which holds what its last owner wrote ([`Frames::alloc`]).
     ///
     /// # Errors
@@ -68,7 +110,7 @@ impl Reservation {
 
     #[inline(always)]
     fn take<const ZEROS: bool>(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
-        if self.held >= self.limit {
+        if self.is_full() {
             return Err(Denied::Limit);
         }
         let within = self.held < self.reserve;

@@ -274,7 +274,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool, and what was counted of VMs that go out and come in.
     pub fn describe_pool(&self) -> ControlReply {
         let (vms, bytes) = self.vms.pooled();
-        let Swapped { stored, loaded, refused, damaged, moved } = self.cpu.swapped;
+        let Swapped { stored, loaded, refused, damaged, moved, .. } = self.cpu.swapped;
         let on_disk = self.vms.on_disk();
         // No more than slots.
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);

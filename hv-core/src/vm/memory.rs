@@ -4,6 +4,11 @@
 //! the right to write; what a frame held before is gone before the VM sees it; and a page has no right that its image does not
 //! give it.
 
+mod single;
+
+pub use single::Pages;
+
+use super::away::Away;
 use super::image::Image;
 use crate::memory::{Denied, Frames, Owner, PhysAddr, Reservation, copy_frame};
 use abi::limits::PAGE_SHIFT;
@@ -120,6 +125,10 @@ pub struct Memory<B: Backend> {
     top: u32,
     /// What it holds of the machine's frames, and may hold.
     reservation: Reservation,
+    /// Pages that are out one by one,
+    away: Away,
+    /// and those that are on their way.
+    leaving: Pages,
 }
 
 impl<B: Backend> Memory<B> {
@@ -140,7 +149,8 @@ impl<B: Backend> Memory<B> {
             reservation.close(frames);
             return None;
         };
-        Some(Memory { tables, slot, pages, own: 0, loose: 0, shared: 0, plain, top: 0, reservation })
+        let (away, leaving) = (Away::default(), Pages::default());
+        Some(Memory { tables, slot, pages, own: 0, loose: 0, shared: 0, plain, top: 0, reservation, away, leaving })
     }
 
     /// Frames that the VM holds, is sure of, and may hold: its own, those of its page tables and of its metadata.
@@ -166,9 +176,9 @@ impl<B: Backend> Memory<B> {
         page >= self.plain
     }
 
-    /// Frames: its own, those of its tables, and golden ones that it shares.
+    /// Frames: its own, those of its tables and of what says where its pages are that are out, and golden ones that it shares.
     pub fn counts(&self) -> (u32, u32, u32) {
-        (self.own + self.loose, self.tables.table_pages(), self.shared)
+        (self.own + self.loose, self.tables.table_pages() + self.away.frames(), self.shared)
     }
 
     /// Frames of its own that are no page yet.
@@ -321,6 +331,9 @@ impl<B: Backend> Memory<B> {
         }
         let golden = image.golden(page).ok_or(PageError::NoSuchPage)?;
         let rights = image.rights(page).ok_or(PageError::NoSuchPage)?;
+        if self.has_away() && self.is_elsewhere(page) {
+            return Ok(Flush::Unneeded);
+        }
         let mapped = self.frame(frames, page);
         if mapped.is_some_and(|frame| frame != golden) {
             return Ok(Flush::Unneeded);
@@ -354,8 +367,10 @@ impl<B: Backend> Memory<B> {
         }
     }
 
-    /// Free everything: frames of its own, and tables. The processor state has been released and flushed before.
-    pub fn release(self, frames: &mut Frames) {
+    /// Free everything: frames of its own, and tables. The processor state has been released and flushed before. Left is the directory of its pages that are out,
+    /// by its frame number ([`Away::keep`]), 0 for none.
+    #[must_use]
+    pub fn release(self, frames: &mut Frames) -> u32 {
         let own = Owner::VmMemory(self.slot);
         for page in 0..self.top {
             if let Some(frame) = self.own_frame(frames, page) {
@@ -364,6 +379,7 @@ impl<B: Backend> Memory<B> {
         }
         self.tables.free(&mut OldTables { frames, owner: Owner::VmTables(self.slot) });
         self.reservation.close(frames);
+        self.away.keep()
     }
 
     fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<Flush, PageError> {
@@ -389,6 +405,9 @@ impl<B: Backend> Memory<B> {
     /// Map a frame that is this VM's own, or golden and then without the right to write, unless something is mapped there.
     #[inline]
     fn map_new(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<bool, PageError> {
+        if self.has_away() && self.is_elsewhere(page) {
+            return Ok(false);
+        }
         let owner = Owner::VmTables(self.slot);
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: a frame of its own belongs to this VM alone until `give_back` or `release`; golden frames are never written
@@ -408,9 +427,7 @@ impl<B: Backend> Memory<B> {
                 self.top = self.top.max(page + 1);
                 Ok(result)
             }
-            Err(backend::NestedMapError::NoFrame) if self.reservation.held() >= self.reservation.limit() => {
-                Err(PageError::Limit)
-            }
+            Err(backend::NestedMapError::NoFrame) if self.reservation.is_full() => Err(PageError::Limit),
             Err(backend::NestedMapError::NoFrame) => Err(PageError::NoFrame),
             Err(backend::NestedMapError::BadAddress) => Err(PageError::NoSuchPage),
         }
