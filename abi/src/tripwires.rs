@@ -433,7 +433,7 @@ fn messages_survive_the_ring() {
             damaged: 4,
             stored: 5,
             loaded: 6,
-            refused: 7,
+            refused: 0x8000_0001, pages: 0x8000_0002,
             moved: 8,
             on_disk: 9,
         },

@@ -274,14 +274,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool, and what was counted of VMs that go out and come in.
     pub fn describe_pool(&self) -> ControlReply {
         let (vms, bytes) = self.vms.pooled();
-        let Swapped { stored, loaded, refused, damaged, moved, .. } = self.cpu.swapped;
+        let Swapped { stored, loaded, refused, damaged, moved, pages_out, .. } = self.cpu.swapped;
         let on_disk = self.vms.on_disk();
         // No more than slots.
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);
         // More than that nobody would look at.
-        let damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
+        let [damaged, refused, pages] = [damaged, refused, pages_out].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let pool_bytes = self.cpu.pool_bytes();
-        ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk }
+        ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, pages, refused, moved, on_disk }
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
