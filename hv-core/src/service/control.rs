@@ -279,7 +279,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         // No more than slots.
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);
         // More than that nobody would look at.
-        let [damaged, refused, pages] = [damaged, refused, pages_out].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let [damaged, refused, pages] =
+            [damaged, refused, pages_out].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let pool_bytes = self.cpu.pool_bytes();
         ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, pages, refused, moved, on_disk }
     }

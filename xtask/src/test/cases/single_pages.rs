@@ -15,11 +15,7 @@ pub const CASES: &[Case] = &[
         asserts: "guests that use more memory than there is find in each page what they wrote, a web server beside them answers, and nobody ends, whoever of swap and pager dies meanwhile; who is destroyed leaves nothing in the pool",
         run: wsclock,
     },
-    Case {
-        name: "qemu: single pages, clock",
-        asserts: "the same with the policy clock",
-        run: clock,
-    },
+    Case { name: "qemu: single pages, clock", asserts: "the same with the policy clock", run: clock },
     Case { name: "qemu: single pages, fifo", asserts: "the same with the policy fifo", run: fifo },
 ];
 
