@@ -69,6 +69,8 @@ pub struct Single<R> {
     /// It is looked what is there, from which page of which seat on.
     scanning: bool,
     scan: (u16, u32),
+    /// That was done since a page went last: more of them than there is room for are no reason to begin again.
+    rescanned: bool,
     /// Frames that have just become free.
     freed: usize,
     /// Until when an answer is waited for.
@@ -170,7 +172,7 @@ impl<R: Replace> Single<R> {
             // It has no more than its reserve, or nobody can take it.
             self.passed += asked.bits.count_ones() as usize;
         } else {
-            (self.passed, self.forced) = (0, false);
+            (self.passed, self.forced, self.rescanned) = (0, false, false);
             self.freed = gone.count_ones() as usize;
             self.wanted = self.wanted.max(self.waiting.len().saturating_sub(self.freed) as u64);
         }
@@ -179,7 +181,7 @@ impl<R: Replace> Single<R> {
     /// All pages have had their turn, and none went.
     fn exhausted(&mut self, now: u64) {
         self.passed = 0;
-        if core::mem::take(&mut self.unknown) {
+        if core::mem::take(&mut self.unknown) && !core::mem::replace(&mut self.rescanned, true) {
             self.queue.clear();
             (self.scanning, self.scan) = (true, (0, 0));
             return;
@@ -228,6 +230,7 @@ impl<R: Replace> Choice for Single<R> {
             unknown: false,
             scanning: false,
             scan: (0, 0),
+            rescanned: false,
             freed: 0,
             patience: 0,
             rule: PhantomData,
@@ -242,7 +245,7 @@ impl<R: Replace> Choice for Single<R> {
                 self.waiting.clear();
                 (self.wanted, self.asked, self.ready, self.control) = (0, None, None, None);
                 (self.passed, self.forced, self.pause, self.exhausted_until, self.freed) = (0, false, 0, 0, 0);
-                (self.unknown, self.scanning) = (true, false);
+                (self.unknown, self.scanning, self.rescanned) = (true, false, false);
             }
             PagerEvent::VmStarted { vm, seat, pages, .. } => {
                 if let Some(known) = self.known.reach(seat.index()) {
@@ -327,7 +330,7 @@ impl<R: Replace> Choice for Single<R> {
         if self.asked.is_some() || self.wanted == 0 || now < self.pause {
             return None;
         }
-        if self.passed > self.queue.len() {
+        if !self.scanning && self.passed > self.queue.len() {
             self.exhausted(now);
             return None;
         }

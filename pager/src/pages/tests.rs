@@ -334,3 +334,22 @@ proptest! {
         any_history::<Wsclock>(&steps)?;
     }
 }
+
+fn overflows<R: Replace>() {
+    // The row has room for 64 * 16 pages: five VMs have more.
+    let mut core = Core::<R>::new(5 * PAGES as usize - 1);
+    (1..6).for_each(|number| core.start(number, 0));
+    for number in 1..6 {
+        (0..PAGES).for_each(|page| {
+            core.touch(number, page);
+        });
+    }
+    assert!(core.went.len() >= 32, "more pages than there is room for are no reason to take none");
+}
+
+#[test]
+fn more_pages_than_there_is_room_for_are_found_again() {
+    overflows::<Fifo>();
+    overflows::<Clock>();
+    overflows::<Wsclock>();
+}
