@@ -13,10 +13,8 @@ use abi::claim::Claim;
 pub struct Reservation {
     held: u32,
     reserve: u32,
-    /// What it may hold.
+    /// What it may hold now: of what it may hold at all, pages that are out are taken off, and the frames that say where they are put on.
     limit: u32,
-    /// What it may hold now: pages that are out count, and the frames that say where they are do not.
-    most: u32,
 }
 
 /// Why a VM does not get a frame.
@@ -34,7 +32,7 @@ impl Reservation {
     #[must_use]
     pub fn open(frames: &mut Frames, reserve: u32, limit: u32) -> Option<Self> {
         let reserve = reserve.min(limit);
-        frames.promise(reserve.into()).then_some(Reservation { held: 0, reserve, limit, most: limit })
+        frames.promise(reserve.into()).then_some(Reservation { held: 0, reserve, limit })
     }
 
     /// Frames that it holds.
@@ -43,7 +41,7 @@ impl Reservation {
         self.held
     }
 
-    /// Frames that are kept for it, and that it may hold.
+    /// Frames that are kept for it, and that it may hold now.
     pub fn claim(&self) -> Claim {
         Claim { reserve: self.reserve, limit: self.limit }
     }
@@ -54,7 +52,7 @@ impl Reservation {
         self.reserve
     }
 
-    /// Frames that it may hold.
+    /// Frames that it may hold now.
     pub fn limit(&self) -> u32 {
         self.limit
     }
@@ -62,17 +60,17 @@ impl Reservation {
     /// Whether it holds as many as it may now.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        self.held >= self.most
+        self.held >= self.limit
     }
 
     /// A page is out, whose frame is given back: it counts for what the VM may hold.
     pub fn put_away(&mut self) {
-        self.most = self.most.saturating_sub(1);
+        self.limit = self.limit.saturating_sub(1);
     }
 
     /// A page that was out takes a frame again.
     pub fn bring_back(&mut self) {
-        self.most += 1;
+        self.limit += 1;
     }
 
     /// A frame of zeros that says where pages are which are out. It does not count for what the VM may hold; and where the VM has its reserve, it may be one of
@@ -81,21 +79,21 @@ impl Reservation {
         let within = self.held < self.reserve;
         let frame = if within { frames.alloc_of::<true>(true, owner, 0) } else { frames.alloc_zeroed(owner, 0) }?;
         self.held += 1;
-        self.most += 1;
+        self.limit += 1;
         Some(frame)
     }
 
     /// Give a frame of [`Reservation::alloc_index`] back.
     pub fn free_index(&mut self, frames: &mut Frames, frame: PhysAddr, owner: Owner) {
         self.free(frames, frame, owner);
-        self.most = self.most.saturating_sub(1);
+        self.limit = self.limit.saturating_sub(1);
     }
 
     /// So many frames of [`Reservation::alloc_index`], and as many pages that are out, are the VM's since it was in last.
     pub fn adopt(&mut self, frames: &mut Frames, index: u32, away: u32) {
         frames.forgive(self.reserve.saturating_sub(self.held).min(index).into());
         self.held += index;
-        self.most = (self.most + index).saturating_sub(away);
+        self.limit = (self.limit + index).saturating_sub(away);
     }
 
     /// A frame for `owner`, which holds what its last owner wrote ([`Frames::alloc`]).

@@ -4,7 +4,7 @@
 use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::{CLASSES, OwnerClass, PhysAddr, Reservation};
+use crate::memory::{CLASSES, OwnerClass, PhysAddr};
 use crate::service::{Swapped, tenants};
 use crate::vm::{
     BootArgs, CreateError, Devices, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError,
@@ -290,9 +290,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant });
         }
         let vm = self.vms.get(slot)?;
-        let reservation = vm.life.memory().map(Memory::reservation);
-        let held = reservation.map_or(0, Reservation::held);
-        let Claim { reserve, limit } = reservation.map_or(Claim::UNSAID, Reservation::claim);
+        let memory = vm.life.memory();
+        let held = memory.map_or(0, |memory| memory.reservation().held());
+        let Claim { reserve, limit } = memory.map_or(Claim::UNSAID, Memory::claim);
         Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
@@ -370,7 +370,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             shared,
             ipv4: vm.ipv4,
             bus_locks: vm.vcpu.bus_locks(),
-            claim: vm.life.memory().map_or(Claim::UNSAID, |memory| memory.reservation().claim()),
+            claim: vm.life.memory().map_or(Claim::UNSAID, Memory::claim),
         })
     }
 }

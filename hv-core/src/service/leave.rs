@@ -91,7 +91,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.bill(swap, vm);
         let good = bundle.fits(cpu.pool_bytes()) && bundle.pages <= pages;
         // Its share of the pool is part of what it may hold.
-        let limit = vm.life.memory().map_or(0, |memory| memory.reservation().limit());
+        let limit = vm.life.memory().map_or(0, |memory| memory.claim().limit);
         let stays = vm.life.is_ending() || cpu.is_called(vm) || u64::from(bundle.bytes) > u64::from(limit) * PAGE_SIZE;
         if !good || stays || !within {
             if good {

@@ -72,7 +72,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             None => {}
         }
         let freed = cpu.finish_sending(vms, id, window);
-        cpu.keep_for_waiting(vms, freed);
+        if freed != 0 {
+            cpu.keep_for_waiting(vms, freed);
+        }
         if bundle.is_some() && good.is_none() { Err(Malformed::Bundle) } else { Ok(()) }
     }
 

@@ -13,21 +13,23 @@ use zerocopy::{FromZeros, IntoBytes};
 const EACH: u32 = 128;
 /// Leaves of a directory; behind their frame numbers it says what it holds. So a VM's first 508 MiB can go out in this way.
 const LEAVES: u32 = 1016;
-/// Words of a directory: pages that are out, frames with the directory's own; and of one that nobody has any more, the next such, and the first page that is left.
+/// Words of a directory: pages that are out, frames with the directory's own, and the pages that are on their way, of which the mask takes two words; and of one that
+/// nobody has any more, the next such, and the first page that is left.
 const COUNT: u32 = LEAVES;
 const FRAMES: u32 = LEAVES + 1;
-const NEXT: u32 = LEAVES + 2;
-const LEFT: u32 = LEAVES + 3;
+const LEAVING: u32 = LEAVES + 2;
+const MASK: u32 = LEAVES + 4;
+const NEXT: u32 = LEAVES + 6;
+const LEFT: u32 = LEAVES + 7;
 
 const _: () = assert!(EACH as usize * size_of::<Bundle>() == PAGE_SIZE as usize && (LEFT as u64) * 4 < PAGE_SIZE);
+const _: () = assert!(MASK.is_multiple_of(2), "aligned for its 64 bits");
 
-/// A directory, and how many pages and frames it has.
+/// A directory. Whoever has no page out has one word for it: there are many VMs, each in a frame of its own, which is nearly full.
 #[derive(Debug, Default)]
 pub struct Away {
     /// Its frame number, 0 for none.
     directory: u32,
-    pages: u32,
-    frames: u32,
 }
 
 fn memory(frame: u32) -> SharedMemory {
@@ -59,31 +61,56 @@ fn read(leaf: u32, page: u32) -> Option<Bundle> {
 }
 
 impl Away {
-    /// What a directory says that was kept while its VM was out.
+    /// The directory of this frame number, which was kept while its VM was out; 0 for none.
     pub fn found(directory: u32) -> Self {
-        if directory == 0 {
-            return Away::default();
-        }
-        Away { directory, pages: get(directory, COUNT), frames: get(directory, FRAMES) }
+        Away { directory }
     }
 
     /// The frame number of the directory, which is kept while the VM is out; 0 for none.
     pub fn keep(self) -> u32 {
-        if self.directory != 0 {
-            set(self.directory, COUNT, self.pages);
-            set(self.directory, FRAMES, self.frames);
-        }
         self.directory
+    }
+
+    /// Whether there is no directory, so that no page is out or on its way.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.directory == 0
+    }
+
+    fn word(&self, word: u32) -> u32 {
+        if self.directory == 0 { 0 } else { get(self.directory, word) }
     }
 
     /// Pages that are out.
     pub fn pages(&self) -> u32 {
-        self.pages
+        self.word(COUNT)
     }
 
     /// Frames that say so.
     pub fn frames(&self) -> u32 {
-        self.frames
+        self.word(FRAMES)
+    }
+
+    fn count(&self, word: u32, more: i32) {
+        set(self.directory, word, get(self.directory, word).saturating_add_signed(more));
+    }
+
+    /// Pages that are on their way.
+    pub fn leaving(&self) -> Pages {
+        if self.directory == 0 {
+            return Pages::default();
+        }
+        let bits = memory(self.directory).load64(4 * MASK as usize).unwrap_or(0);
+        Pages { first: get(self.directory, LEAVING), bits }
+    }
+
+    /// These are from now on. There is a directory.
+    pub fn set_leaving(&mut self, pages: Pages) {
+        if self.directory != 0 {
+            set(self.directory, LEAVING, pages.first);
+            // Within the frame.
+            let _ = memory(self.directory).store64(4 * MASK as usize, pages.bits);
+        }
     }
 
     /// The leaf of a page.
@@ -108,15 +135,16 @@ impl Away {
         }
         if self.directory == 0 {
             let Some(frame) = held.alloc_index(frames, owner) else { return false };
-            *self = Away { directory: number(frame), pages: 0, frames: 1 };
+            self.directory = number(frame);
+            set(self.directory, FRAMES, 1);
         }
         if self.leaf(page).is_none() {
             let Some(frame) = held.alloc_index(frames, owner) else {
-                self.trim(frames, held, owner, page, Pages::default());
+                self.trim(frames, held, owner, page);
                 return false;
             };
             set(self.directory, page / EACH, number(frame));
-            self.frames += 1;
+            self.count(FRAMES, 1);
         }
         true
     }
@@ -124,7 +152,7 @@ impl Away {
     /// A page is out, for which there is room.
     pub fn put(&mut self, page: u32, bundle: &Bundle) {
         if let Some(leaf) = self.leaf(page) {
-            self.pages += u32::from(read(leaf, page).is_none());
+            self.count(COUNT, i32::from(read(leaf, page).is_none()));
             // Within the frame.
             let _ = memory(leaf).write(place(page), bundle.as_bytes());
         }
@@ -135,21 +163,22 @@ impl Away {
         let leaf = self.leaf(page)?;
         let bundle = read(leaf, page)?;
         let _ = memory(leaf).write(place(page), Bundle::NONE.as_bytes());
-        self.pages -= 1;
+        self.count(COUNT, -1);
         Some(bundle)
     }
 
     /// Free the leaf of a page if it says nothing any more, and no page of it is on its way, and with the last one the directory.
-    pub fn trim(&mut self, frames: &mut Frames, held: &mut Reservation, owner: Owner, page: u32, leaving: Pages) {
+    pub fn trim(&mut self, frames: &mut Frames, held: &mut Reservation, owner: Owner, page: u32) {
+        let leaving = self.leaving();
         if leaving.bits != 0 && leaving.first / EACH == page / EACH {
             return;
         }
         if let Some(leaf) = self.leaf(page).filter(|&leaf| (0..EACH).all(|page| read(leaf, page).is_none())) {
             set(self.directory, page / EACH, 0);
             held.free_index(frames, PhysAddr::from_frame(leaf.into()), owner);
-            self.frames -= 1;
+            self.count(FRAMES, -1);
         }
-        if self.frames == 1 {
+        if self.frames() == 1 {
             held.free_index(frames, PhysAddr::from_frame(self.directory.into()), owner);
             *self = Away::default();
         }

@@ -11,6 +11,7 @@ pub use single::Pages;
 use super::away::Away;
 use super::image::Image;
 use crate::memory::{Denied, Frames, Owner, PhysAddr, Reservation, copy_frame};
+use abi::claim::Claim;
 use abi::limits::PAGE_SHIFT;
 use abi::vm::Slot;
 use backend::{Backend, Flush, GuestMemory, Rights, Tables};
@@ -113,9 +114,10 @@ pub struct Memory<B: Backend> {
     slot: u32,
     /// Pages of the guest's address space.
     pages: u32,
-    /// Frames of its own.
+    /// Frames of its own, those included that are no page: what lies in them is still on its way from the pool, or there.
     own: u32,
-    /// Frames of its own that are no page yet: what lies in them is still on its way from the pool.
+    /// Those.
+    #[cfg(test)]
     loose: u32,
     /// Golden frames that are mapped.
     shared: u32,
@@ -125,10 +127,8 @@ pub struct Memory<B: Backend> {
     top: u32,
     /// What it holds of the machine's frames, and may hold.
     reservation: Reservation,
-    /// Pages that are out one by one,
+    /// Pages that are out one by one, or on their way.
     away: Away,
-    /// and those that are on their way.
-    leaving: Pages,
 }
 
 impl<B: Backend> Memory<B> {
@@ -149,14 +149,38 @@ impl<B: Backend> Memory<B> {
             reservation.close(frames);
             return None;
         };
-        let (away, leaving) = (Away::default(), Pages::default());
-        Some(Memory { tables, slot, pages, own: 0, loose: 0, shared: 0, plain, top: 0, reservation, away, leaving })
+        let away = Away::default();
+        Some(Memory {
+            tables,
+            slot,
+            pages,
+            own: 0,
+            #[cfg(test)]
+            loose: 0,
+            shared: 0,
+            plain,
+            top: 0,
+            reservation,
+            away,
+        })
     }
 
     /// Frames that the VM holds, is sure of, and may hold: its own, those of its page tables and of its metadata.
     #[inline]
     pub fn reservation(&self) -> &Reservation {
         &self.reservation
+    }
+
+    /// Frames that are kept for it, and that it may hold, those included that its pages had which are out.
+    pub fn claim(&self) -> Claim {
+        let Claim { reserve, limit } = self.reservation.claim();
+        Claim { reserve, limit: (limit + self.away.pages()).saturating_sub(self.away.frames()) }
+    }
+
+    /// So many more of its frames are no page. (There is no room to count them on a machine: a VM fills its frame.)
+    #[cfg(test)]
+    fn note_loose(&mut self, more: i32) {
+        self.loose = self.loose.saturating_add_signed(more);
     }
 
     /// The nested page tables.
@@ -178,7 +202,7 @@ impl<B: Backend> Memory<B> {
 
     /// Frames: its own, those of its tables and of what says where its pages are that are out, and golden ones that it shares.
     pub fn counts(&self) -> (u32, u32, u32) {
-        (self.own + self.loose, self.tables.table_pages() + self.away.frames(), self.shared)
+        (self.own, self.tables.table_pages() + self.away.frames(), self.shared)
     }
 
     /// Frames of its own that are no page yet.
@@ -209,13 +233,17 @@ impl<B: Backend> Memory<B> {
     /// [`PageError`].
     pub fn take_loose(&mut self, frames: &mut Frames) -> Result<PhysAddr, PageError> {
         let frame = self.reservation.alloc_zeroed(frames, Owner::VmMemory(self.slot), u32::MAX)?;
-        self.loose += 1;
+        self.own += 1;
+        #[cfg(test)]
+        self.note_loose(1);
         Ok(frame)
     }
 
     /// A frame that is no page yet is not needed.
     pub fn drop_loose(&mut self, frames: &mut Frames, frame: PhysAddr) {
-        self.loose = self.loose.saturating_sub(1);
+        self.own = self.own.saturating_sub(1);
+        #[cfg(test)]
+        self.note_loose(-1);
         self.reservation.free(frames, frame, Owner::VmMemory(self.slot));
     }
 
@@ -231,8 +259,8 @@ impl<B: Backend> Memory<B> {
         };
         match mapped {
             Ok(true) => {
-                self.loose = self.loose.saturating_sub(1);
-                self.own += 1;
+                #[cfg(test)]
+                self.note_loose(-1);
                 frames.note(frame, page);
                 Ok(())
             }

@@ -301,7 +301,7 @@ impl<const TIMER: bool> Machine<TIMER> {
             let reservation = mem.reservation();
             assert_eq!(reservation.held(), memory + tables + metadata, "{}", vm.id);
             let away = mem.away();
-            assert!(reservation.held() - away.frames() + away.pages() <= reservation.limit(), "{}", vm.id);
+            assert!(reservation.held() - away.frames() + away.pages() <= mem.claim().limit, "{}", vm.id);
             lacking += u64::from(reservation.reserve().saturating_sub(reservation.held()));
             let (mut found_own, mut found_shared) = (BTreeSet::new(), 0);
             for page in 0..mem.pages() {

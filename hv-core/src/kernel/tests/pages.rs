@@ -114,7 +114,7 @@ fn what_is_out_counts_for_what_a_vm_may_hold() {
     let (mut machine, vm) = written();
     let limit = |machine: &mut Fake| {
         let memory = machine.kernel.vms.by_id(vm).and_then(|vm| vm.life.memory()).expect("it is in");
-        (memory.reservation().limit(), memory.reservation().claim().limit)
+        memory.claim().limit
     };
     let before = limit(&mut machine);
     send(&mut machine, vm);

@@ -44,7 +44,7 @@ impl<B: Backend> Memory<B> {
     /// Whether some pages are out one by one, or on their way.
     #[inline]
     pub fn has_away(&self) -> bool {
-        self.away.frames() != 0
+        !self.away.is_none()
     }
 
     /// What is out.
@@ -54,7 +54,7 @@ impl<B: Backend> Memory<B> {
 
     /// Whether a page is on its way out.
     pub fn is_leaving(&self, page: u32) -> bool {
-        self.leaving.has(page)
+        self.away.leaving().has(page)
     }
 
     /// Whether a page is out or on its way, so that nothing else may be mapped there.
@@ -113,7 +113,9 @@ impl<B: Backend> Memory<B> {
         mut show: impl FnMut(&mut Frames, PhysAddr) -> bool,
     ) -> Pages {
         let (owner, mut sent) = (Owner::VmTables(self.slot), Pages { first: pages.first, bits: 0 });
-        if self.leaving.bits != 0 || most == 0 || !self.away.prepare(frames, &mut self.reservation, owner, pages.first)
+        if self.away.leaving().bits != 0
+            || most == 0
+            || !self.away.prepare(frames, &mut self.reservation, owner, pages.first)
         {
             return sent;
         }
@@ -128,18 +130,25 @@ impl<B: Backend> Memory<B> {
             let was = self.tables.unmap(&super::OldTables { frames, owner }, u64::from(page) << PAGE_SHIFT);
             debug_assert!(was.is_some(), "page {page} was there");
             sent.bits |= 1 << (page - pages.first);
-            (self.own, self.loose) = (self.own - 1, self.loose + 1);
+            #[cfg(test)]
+            self.note_loose(1);
         }
-        self.leaving = sent;
+        self.away.set_leaving(sent);
         if sent.bits == 0 {
-            self.away.trim(frames, &mut self.reservation, owner, pages.first, sent);
+            self.away.trim(frames, &mut self.reservation, owner, pages.first);
         }
         sent
     }
 
+    fn no_longer_leaves(&mut self, page: u32) {
+        let mut leaving = self.away.leaving();
+        leaving.remove(page);
+        self.away.set_leaving(leaving);
+    }
+
     /// A page that was on its way out lies there, and its frame is free.
     pub fn put_away(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, bundle: &Bundle) {
-        self.leaving.remove(page);
+        self.no_longer_leaves(page);
         self.away.put(page, bundle);
         self.drop_loose(frames, frame);
         self.reservation.put_away();
@@ -150,15 +159,15 @@ impl<B: Backend> Memory<B> {
     /// # Errors
     /// As [`Memory::settle`], which is a bug of the core; the frame is free.
     pub fn keep(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Result<(), PageError> {
-        self.leaving.remove(page);
+        self.no_longer_leaves(page);
         self.settle_plain(frames, page, frame)
     }
 
     /// All pages have arrived that were on their way out, from this one on: what was kept to say where they lie is free where nothing is said.
     pub fn all_sent(&mut self, frames: &mut Frames, first: u32) {
-        self.leaving = Pages::default();
+        self.away.set_leaving(Pages::default());
         let owner = Owner::VmTables(self.slot);
-        self.away.trim(frames, &mut self.reservation, owner, first, Pages::default());
+        self.away.trim(frames, &mut self.reservation, owner, first);
     }
 
     /// What lay elsewhere of a page is in this loose frame, which becomes the page. Where it lay; `None`, and the frame is free, where the page is not out any more.
@@ -185,17 +194,18 @@ impl<B: Backend> Memory<B> {
 
     /// A page is not out any more, or not on its way. Where it lies.
     pub fn take_away(&mut self, frames: &mut Frames, page: u32) -> Option<Bundle> {
-        self.leaving.remove(page);
+        self.no_longer_leaves(page);
         let bundle = self.away.take(page)?;
         self.reservation.bring_back();
-        self.away.trim(frames, &mut self.reservation, Owner::VmTables(self.slot), page, self.leaving);
+        self.away.trim(frames, &mut self.reservation, Owner::VmTables(self.slot), page);
         Some(bundle)
     }
 
     fn settle_plain(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Result<(), PageError> {
         match self.map_new(frames, page, frame, Rights::READ_WRITE) {
             Ok(true) => {
-                (self.own, self.loose) = (self.own + 1, self.loose.saturating_sub(1));
+                #[cfg(test)]
+                self.note_loose(-1);
                 frames.note(frame, page);
                 Ok(())
             }
