@@ -400,7 +400,10 @@ impl<const TIMER: bool> Machine<TIMER> {
                 reserved: 0,
                 entry,
                 chosen: 0,
-                programs: POLICIES.map(|name| policy(&mut frames, name)),
+                programs: core::array::from_fn(|at| match POLICIES.get(at) {
+                    Some(name) => policy(&mut frames, name),
+                    None => zerocopy::FromZeros::new_zeroed(),
+                }),
             })
             .collect();
         let sources = Sources {
