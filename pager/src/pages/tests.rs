@@ -170,7 +170,7 @@ fn fifo_takes_what_came_first_used_or_not() {
     for page in [7, 3, 100, 5].into_iter().chain(128..224) {
         core.touch(1, page);
     }
-    assert!(core.touch(1, 7) == false && core.touch(1, 250));
+    assert!(!core.touch(1, 7) && core.touch(1, 250));
     assert_eq!(core.went[..4], [(1, 3), (1, 7), (1, 100), (1, 5)], "side by side, those of 64 at once");
     assert_eq!((core.went.len(), core.resumed.as_slice()), (32, &[id(1)][..]));
 }
