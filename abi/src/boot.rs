@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`BootRecord::magic`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRBOOT\0");
 /// [`BootRecord::version`]: loader and core are made together, so another one is refused.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
 

@@ -87,8 +87,8 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
-    assert_eq!(size_of::<manifest::Component>(), 192);
-    assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
+    assert_eq!(size_of::<manifest::Component>(), 320);
+    assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (312, 1));
     assert_eq!(size_of::<manifest::Image>(), 232);
     assert_eq!((offset_of!(manifest::Ring, data_pages), size_of::<manifest::Ring>()), (32, 40));
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
@@ -119,7 +119,7 @@ fn processor_states() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 5));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 6));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -128,11 +128,11 @@ fn boot_record() {
     assert_eq!([backend::VMX, backend::SVM], [1, 2]);
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
     assert_eq!(note::WITH_SELFTEST, 256);
-    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1608));
+    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 3144));
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 57384 + 16 * limits::MAX_TENANTS);
+    assert_eq!(size_of::<BootRecord>(), 69672 + 16 * limits::MAX_TENANTS);
 }
 
 #[test]

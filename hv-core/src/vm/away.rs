@@ -22,7 +22,7 @@ const MASK: u32 = LEAVES + 4;
 const NEXT: u32 = LEAVES + 6;
 const LEFT: u32 = LEAVES + 7;
 
-const _: () = assert!(EACH as usize * size_of::<Bundle>() == PAGE_SIZE as usize && (LEFT as u64) * 4 < PAGE_SIZE);
+const _: () = assert!(EACH as u64 * size_of::<Bundle>() as u64 == PAGE_SIZE && (LEFT as u64) * 4 < PAGE_SIZE);
 const _: () = assert!(MASK.is_multiple_of(2), "aligned for its 64 bits");
 
 /// A directory. Whoever has no page out has one word for it: there are many VMs, each in a frame of its own, which is nearly full.
