@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`BootRecord::magic`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FKRBOOT\0");
 /// [`BootRecord::version`]: loader and core are made together, so another one is refused.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Value of a `u32` field that means "none".
 pub const NONE: u32 = u32::MAX;
 
@@ -686,7 +686,7 @@ const _: () = {
     assert!(size_of::<Range>() == 24);
     assert!(size_of::<Segment>() == 40 && offset_of!(Segment, flags) == 36);
     assert!(size_of::<Program>() == 32 + 40 * MAX_SEGMENTS && offset_of!(Program, segments) == 32);
-    assert!(size_of::<Component>() == 200 + size_of::<Program>() * MAX_POLICIES);
+    assert!(size_of::<Component>() == size_of::<manifest::Component>() + 8 + size_of::<Program>() * MAX_POLICIES);
     assert!(size_of::<Image>() == size_of::<manifest::Image>() + size_of::<Program>());
     assert!(size_of::<IoApic>() == 16 && size_of::<Override>() == 8 && size_of::<Bar>() == 24);
     assert!(size_of::<PciDevice>() == 32 + 24 * BARS && offset_of!(PciDevice, bars) == 32);

@@ -190,7 +190,7 @@ messages! {
         0x41c Wakes { admitted: u32 | living: u32, waiting: u32 | out: u32, woken: u64, p50_ticks: u64, p99_ticks: u64 },
         /// Bytes of the pool, and those that are taken by VMs that are out, of which there are so many; VMs that went out since boot, that came in
         /// again, for whom there was no room, and that ended because what came back was damaged, or nothing did. And how many lie on the disks, and were ever moved there.
-        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, refused: u64, moved: u32 | on_disk: u32 },
+        0x41d Pool { pool_bytes: u64, bytes: u64, damaged: u32 | vms: u32, stored: u64, loaded: u64, pages: u32 | refused: u32, moved: u32 | on_disk: u32 },
         /// The VM that ended as this number, why ([`crate::end::EndReason`]), and what that reason explains.
         0x420 Ended { number: u64, vm: VmId, reason: u32, detail: u64 },
         /// Ticks that a VM ran, and what is charged to it beside.

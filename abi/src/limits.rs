@@ -36,7 +36,7 @@ pub const IMAGE_PAGES_MAX: usize = 4096;
 /// Loadable segments that an ELF image may have.
 pub const MAX_SEGMENTS: usize = 8;
 /// Policies that one component role can be filled with.
-pub const MAX_POLICIES: usize = 4;
+pub const MAX_POLICIES: usize = 8;
 /// Boot modules that are taken at most.
 pub const MAX_MODULES: usize = 48;
 /// Bytes in a name (component, ring, image, policy), padded with zeros.

@@ -58,6 +58,13 @@ messages! {
         0x108 Stays { vm: VmId, seat: Seat, why: Stays },
         /// There is no such image any more, and no VM of it. What is said of its number from here on is another one's.
         0x109 ImageGone { image: ImageId },
+        /// Answer to `Look`: of the pages from `page` on, a bit for each, those that are `there` and could go out one by one, and those of them that the VM has `used`
+        /// since it was last looked at them. A processor that does not know says that all are used. `ran_ticks`: TSC ticks that the VM has run.
+        0x10a Looked { vm: VmId, seat: Seat, page: u32, used: u64, there: u64, ran_ticks: u64 },
+        /// Answer to `Away`: of the pages from `page` on, a bit for each, those that are out; the others stay. So many frames are `free` now.
+        0x10b Gone { vm: VmId, seat: Seat, page: u32, gone: u64, free: u64 },
+        /// A page that was out is there again, since the VM has touched it.
+        0x10c Came { vm: VmId, seat: Seat, page: u32 },
     }
 }
 
@@ -76,6 +83,11 @@ messages! {
         0x115 Refuse { vm: VmId, page: u32 },
         /// Let the VM go out, if it idles. Answered by `VmEnded` when it is out, or by `Stays`.
         0x116 Out { vm: VmId },
+        /// Say which of 64 pages from `page` on, a bit for each, are there and were used. From then on they count as unused. Answered by `Looked`.
+        0x117 Look { vm: VmId, page: u32, pages: u64 },
+        /// Let those of 64 pages from `page` on, a bit for each, go out one by one, as far as the VM has frames beyond its reserve. `page` is a multiple of 64.
+        /// Answered by `Gone`.
+        0x118 Away { vm: VmId, page: u32, pages: u64 },
     }
 }
 

@@ -36,7 +36,7 @@ pub mod place {
 pub struct Record {
     /// [`place`].
     pub place: u32,
-    /// The next free slot, where this one was freed; [`NONE`] for none.
+    /// The next free slot, where this one was freed; while the VM is out, the frame number of what says which of its pages went out one by one; [`NONE`] for none.
     pub next: u32,
     /// Counts the VMs that have lived in the slot.
     pub generation: u32,

@@ -112,7 +112,12 @@ pub mod tier {
     pub const POOL: u32 = 0;
     /// On the disks, sealed: its place is the number of a swap region, which is that of the VM's slot.
     pub const DISK: u32 = 1;
+    /// In the pool, where it stays: a single page of a VM that is in, or was when it went out.
+    pub const PAGE: u32 = 2;
 }
+
+/// Pages that one order names at most which go out one by one: as many as a mask has bits.
+pub const PAGES_AT_ONCE: u32 = u64::BITS;
 
 impl Bundle {
     /// There is none.
@@ -135,6 +140,11 @@ impl Bundle {
         let (begins, bytes) = (self.place as u64 * UNIT_BYTES as u64, self.bytes as u64);
         let lies_there = begins < pool_bytes && 1 <= bytes && bytes <= pool_bytes;
         self.counter != 0 && self.tier == tier::POOL && lies_there && self.pages as usize <= WINDOW_PAGES
+    }
+
+    /// The same of a single page.
+    pub const fn fits_page(&self, pool_bytes: u64) -> bool {
+        self.tier == tier::PAGE && self.pages <= 1 && Bundle { tier: tier::POOL, ..*self }.fits(pool_bytes)
     }
 }
 
@@ -175,6 +185,11 @@ messages! {
         0x804 Load { vm: VmId, bundle: Bundle, window: u32 },
         /// A bundle is not needed any more: the VM has come in, or is gone. One that swap does not know is no error.
         0x805 Forget { vm: VmId, bundle: Bundle },
+        /// Put each of the `pages` pages in this window into the pool by itself, the first under this number, the next under the next one, and so on; what
+        /// the sheet holds means nothing. Each is answered by `Stored` or `Refused`. `spare`: the VM waits for a page that lies in the pool
+        /// and is forgotten when it has come. A single page comes in by `Load`; what the
+        /// sheet holds then means nothing either.
+        0x806 StorePages { vm: VmId, counter: u64, pages: u32 | window: u32, spare: bool },
     }
 }
 

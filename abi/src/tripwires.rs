@@ -87,8 +87,8 @@ fn layouts() {
     assert_eq!(offset_of!(ring::RingHeader, head), 64);
     assert_eq!(offset_of!(ring::RingHeader, epoch), 128);
     assert_eq!(size_of::<message::Message>(), 64);
-    assert_eq!(size_of::<manifest::Component>(), 192);
-    assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (184, 1));
+    assert_eq!(size_of::<manifest::Component>(), 320);
+    assert_eq!((offset_of!(manifest::Component, flags), manifest::component_flags::OPTIONAL), (312, 1));
     assert_eq!(size_of::<manifest::Image>(), 232);
     assert_eq!((offset_of!(manifest::Ring, data_pages), size_of::<manifest::Ring>()), (32, 40));
     assert_eq!(nic::tx_slots_offset(256), 0x5000);
@@ -119,7 +119,7 @@ fn processor_states() {
 #[test]
 fn boot_record() {
     use boot::*;
-    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 5));
+    assert_eq!((MAGIC, VERSION), (0x0054_4f4f_4252_4b46, 6));
     assert_eq!((DIRECT_MAP, CORE_BASE, CORE_ALIGN), (0xffff_8000_0000_0000, 0xffff_ffff_8000_0000, 0x20_0000));
     assert_eq!((MMIO_WINDOW, MMIO_WINDOW_END), (0xffff_fe00_0000_0000, 0xffff_fe80_0000_0000));
     assert_eq!([owner::FREE, owner::CORE, owner::MODULE, owner::LOADER, owner::GOLDEN], [0, 1, 2, 3, 4]);
@@ -128,11 +128,11 @@ fn boot_record() {
     assert_eq!([backend::VMX, backend::SVM], [1, 2]);
     assert_eq!([note::KIND_COMPONENT, note::KIND_GUEST, note::KIND_CORE_VMX, note::KIND_CORE_SVM], [1, 2, 3, 4]);
     assert_eq!(note::WITH_SELFTEST, 256);
-    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 1608));
+    assert_eq!((size_of::<Segment>(), size_of::<Program>(), size_of::<Component>()), (40, 352, 3144));
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 57384 + 16 * limits::MAX_TENANTS);
+    assert_eq!(size_of::<BootRecord>(), 69672 + 16 * limits::MAX_TENANTS);
 }
 
 #[test]
@@ -184,6 +184,9 @@ fn messages_survive_the_ring() {
         pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Busy },
         pager::PagerEvent::Stays { vm, seat, why: pager::Stays::Full },
         pager::PagerEvent::ImageGone { image: vm::ImageId::new(47) },
+        pager::PagerEvent::Looked { vm, seat, page: 64, used: 1 << 63, there: !1, ran_ticks: 1 << 50 },
+        pager::PagerEvent::Gone { vm, seat, page: 64, gone: !0, free: 5 },
+        pager::PagerEvent::Came { vm, seat, page: 65 },
     ] {
         assert_eq!(pager::PagerEvent::try_from(&Message::from(event)), Ok(event));
     }
@@ -194,6 +197,8 @@ fn messages_survive_the_ring() {
         pager::PagerCommand::Resume { vm },
         pager::PagerCommand::Refuse { vm, page: 5 },
         pager::PagerCommand::Out { vm },
+        pager::PagerCommand::Look { vm, page: 64, pages: !0 },
+        pager::PagerCommand::Away { vm, page: 64, pages: 1 << 63 },
     ] {
         assert_eq!(pager::PagerCommand::try_from(&Message::from(command)), Ok(command));
     }
@@ -262,6 +267,7 @@ fn messages_survive_the_ring() {
         (swap::SwapEvent::Store { vm, counter: 1 << 40, pages: 77, window: 7, spare: true }, 0x803),
         (swap::SwapEvent::Load { vm, bundle, window: 7 }, 0x804),
         (swap::SwapEvent::Forget { vm, bundle }, 0x805),
+        (swap::SwapEvent::StorePages { vm, counter: 1 << 40, pages: 64, window: 7, spare: true }, 0x806),
     ] {
         let message = Message::from(event);
         assert_eq!((swap::SwapEvent::try_from(&message), message.kind), (Ok(event), kind));
@@ -448,7 +454,8 @@ fn messages_survive_the_ring() {
             damaged: 4,
             stored: 5,
             loaded: 6,
-            refused: 7,
+            refused: 0x8000_0001,
+            pages: 0x8000_0002,
             moved: 8,
             on_disk: 9,
         },

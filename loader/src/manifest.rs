@@ -121,7 +121,7 @@ impl<'a> Manifest<'a> {
     fn check_component(&self, i: usize, component: &Component) -> Checked {
         name(&component.name)?;
         let policies = usize::try_from(component.policy_count).unwrap_or(usize::MAX);
-        ensure((1..=MAX_POLICIES).contains(&policies), "it must have 1 to 4 policies")?;
+        ensure((1..=MAX_POLICIES).contains(&policies), "it must have 1 to 8 policies")?;
         let policies = &component.policies[..policies];
         for (j, policy) in policies.iter().enumerate() {
             name(&policy.name)?;

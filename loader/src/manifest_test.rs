@@ -157,8 +157,8 @@ fn bad_entries() {
     assert_eq!(why(|p| p.components[0].name.0[8] = b'x'), "component 0: a name is empty or not a name");
     assert_eq!(why(|p| p.components[0].name = name("a=b")), "component 0: a name is empty or not a name");
     assert_eq!(why(|p| p.components[1].priority = 2), "component 1: its priority is taken");
-    assert_eq!(why(|p| p.components[0].policy_count = 0), "component 0: it must have 1 to 4 policies");
-    assert_eq!(why(|p| p.components[0].policy_count = 5), "component 0: it must have 1 to 4 policies");
+    assert_eq!(why(|p| p.components[0].policy_count = 0), "component 0: it must have 1 to 8 policies");
+    assert_eq!(why(|p| p.components[0].policy_count = 9), "component 0: it must have 1 to 8 policies");
     assert_eq!(why(|p| p.components[0].policy_count = 3), "component 0: a name is empty or not a name");
     let twice = |p: &mut Parts| p.components[0].policies[1].name = name("plain");
     assert_eq!(why(twice), "component 0: two policies have the same name");

@@ -138,11 +138,13 @@ impl Display for Report<'_> {
                 self.microseconds(p50_ticks),
                 self.microseconds(p99_ticks)
             ),
-            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk } => write!(
-                f,
-                "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged} \
-                 on_disk={on_disk} moved={moved}"
-            ),
+            ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, pages, refused, moved, on_disk } => {
+                write!(
+                    f,
+                    "pool bytes={pool_bytes} used={bytes} vms={vms} gone_out={stored} come_in={loaded} refused={refused} damaged={damaged} \
+                 on_disk={on_disk} moved={moved} pages={pages}"
+                )
+            }
             ControlReply::Ended { number, vm, reason, detail } => {
                 write!(f, "ended number={number} vm={vm} reason={reason} detail={detail:#x}")
             }

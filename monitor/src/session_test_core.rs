@@ -271,6 +271,7 @@ impl Core {
                 refused: 1,
                 moved: 6,
                 on_disk: 5,
+                pages: 8,
             }],
             ControlRequest::Barriers => vec![ControlReply::Barriers {
                 plan: BarrierPlan {

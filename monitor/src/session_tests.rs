@@ -118,7 +118,7 @@ fn the_other_lists() {
         fresh("wakes", &[]),
         [
             "wakes living=5000 in=17 out=4980 waiting=3 woken=20 p50_ticks=1279 p99_ticks=5119 p50_us=0 p99_us=0",
-            "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0 on_disk=5 moved=6",
+            "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0 on_disk=5 moved=6 pages=8",
             "done wakes"
         ]
     );
@@ -130,7 +130,7 @@ fn the_other_lists() {
     assert_eq!(fresh("swap", &[]).last().map(String::as_str), Some("done swap"));
     assert_eq!(
         fresh("swap", &[])[0],
-        "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0 on_disk=5 moved=6"
+        "pool bytes=4096 used=64 vms=2 gone_out=9 come_in=7 refused=1 damaged=0 on_disk=5 moved=6 pages=8"
     );
 }
 

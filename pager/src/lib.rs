@@ -4,6 +4,7 @@
 
 pub mod images;
 pub mod order;
+pub mod pages;
 pub mod policy;
 mod run;
 pub mod victims;

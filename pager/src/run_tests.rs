@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::order::{Fifo, Lru, Nobody, Sieve};
+use crate::pages::Whole;
 use crate::policy::demand::{DEFAULT_CLUSTER, Demand};
 use abi::pager::Access;
 use abi::vm::{ImageId, Seat, VmId};
@@ -35,19 +36,19 @@ const IDLE: [u64; 16] = [0, 0, 300, 100, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// Ticks a second, of which few pass in a test.
 const HZ: u64 = 1 << 50;
 
-fn pager() -> Pager<Zeros, Lru> {
-    let mut tables = Tables::on_heap(tables::<Zeros, Lru>(), 0, IDLE.len());
+fn pager() -> Pager<Zeros, Lru, Whole> {
+    let mut tables = Tables::on_heap(tables::<Zeros, Lru, Whole>(), 0, IDLE.len());
     let victims = Victims::new(&mut tables, HZ);
     let idles = IdleTimes::from(SharedMemory::from_static(Box::leak(Box::new(IDLE))));
     // So slow a time that nothing is earned in a test.
-    Pager { policy: Zeros::new(&mut tables), victims, idles, limit: Complaints::new(u64::MAX) }
+    Pager { policy: Zeros::new(&mut tables), pages: Whole, victims, idles, limit: Complaints::new(u64::MAX) }
 }
 
 /// The rings' ends of the pager and of the core.
 struct Stage {
     events: Inbox,
     commands: Outbox,
-    pager: Pager<Zeros, Lru>,
+    pager: Pager<Zeros, Lru, Whole>,
     core_events: Producer<SharedMemory>,
     core_commands: Consumer<SharedMemory>,
     event_memory: SharedMemory,
@@ -104,11 +105,16 @@ fn fault(slot: u16, present: bool) -> PagerEvent {
 #[test]
 fn the_note_asks_for_what_the_policy_takes() {
     fn fits<O: Order>() {
-        let bytes = tables::<Demand, O>();
+        let bytes = tables::<Demand, O, Whole>();
         assert!(bytes.per_slot == 0 && bytes.per_seat > Demand::<DEFAULT_CLUSTER>::SEAT_BYTES);
         let mut tables = Tables::on_heap(bytes, 0, 100);
         Demand::<DEFAULT_CLUSTER>::new(&mut tables);
         Victims::<O>::new(&mut tables, 1);
+        let bytes = super::tables::<Demand, O, crate::pages::Single<crate::pages::Clock>>();
+        let mut tables = Tables::on_heap(bytes, 0, 100);
+        Demand::<DEFAULT_CLUSTER>::new(&mut tables);
+        Victims::<O>::new(&mut tables, 1);
+        <crate::pages::Single<crate::pages::Clock> as Choice>::new(&mut tables, 1);
     }
     fits::<Nobody>();
     fits::<Fifo>();

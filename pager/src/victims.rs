@@ -140,7 +140,10 @@ impl<O: Order> Victims<O> {
             PagerEvent::Segment { .. }
             | PagerEvent::ImageGone { .. }
             | PagerEvent::Fault { .. }
-            | PagerEvent::OutOfFrames { .. } => {}
+            | PagerEvent::OutOfFrames { .. }
+            | PagerEvent::Looked { .. }
+            | PagerEvent::Gone { .. }
+            | PagerEvent::Came { .. } => {}
         }
     }
 

@@ -91,6 +91,11 @@ impl Disk {
         !self.passes || self.link.takes_writes() && self.has_room(vm.slot, &label)
     }
 
+    /// Whether the pool is only the way to the disks.
+    pub fn passes(&self) -> bool {
+        self.passes
+    }
+
     /// Whether the disks have a region for a VM, in which it finds room.
     fn has_room(&self, slot: Slot, label: &Label) -> bool {
         self.link.has(slot.number()) && label.blocks() <= self.link.region_blocks()

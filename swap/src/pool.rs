@@ -29,7 +29,7 @@ pub const LARGEST: u32 = {
 /// What the pool holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
-    /// VMs.
+    /// VMs, and single pages.
     pub vms: u32,
     /// Bytes of the pool that they take.
     pub bytes: u64,

@@ -10,7 +10,7 @@ use abi::component::authority;
 use abi::message::{BadMessage, Message};
 use abi::note::TableBytes;
 use abi::service::Service;
-use abi::swap::{Bundle, KEPT_OFFSET, SHEET_STRIDE, SwapCommand, SwapEvent, WINDOW_PAGES};
+use abi::swap::{Bundle, KEPT_OFFSET, PAGES_AT_ONCE, SHEET_STRIDE, SwapCommand, SwapEvent, WINDOW_PAGES, tier};
 use abi::swap_disk::{REPLIES, REQUESTS};
 use abi::vm::VmId;
 use component::{Complaints, Component, Inbox, Once, Outbox, SwapWindow, now, wait};
@@ -62,6 +62,24 @@ impl Leaving for Shown {
     fn kept(&self, to: &mut [u8; PAGE]) {
         let _ = self.0.sheet.read(KEPT_OFFSET, &mut to[..KEPT_BYTES]);
     }
+}
+
+/// One page of a window by itself.
+struct Single<'a> {
+    shown: &'a Shown,
+    index: u32,
+}
+
+impl Leaving for Single<'_> {
+    fn number(&self, _: u32) -> u32 {
+        0
+    }
+
+    fn page(&self, _: u32, to: &mut [u8; PAGE]) {
+        self.shown.page(self.index, to);
+    }
+
+    fn kept(&self, _: &mut [u8; PAGE]) {}
 }
 
 impl Entering for Shown {
@@ -120,15 +138,17 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
     /// Answers what has come in. The core hears of it at the next wait.
     fn serve(&mut self, events: &mut Inbox, commands: &mut Outbox, now: u64) -> bool {
         let mut empty = events.drain(|message| {
-            let command = match SwapEvent::try_from(message) {
-                Ok(event) => self.handle(event, now),
+            let event = match SwapEvent::try_from(message) {
+                Ok(event) => event,
                 Err(bad) => return self.drop_bad(bad),
             };
-            if let Some(command) = command
-                && !commands.stage(&Message::from(command))
-                && let Some(suppressed) = self.complaints.pass(component::now())
-            {
-                log::error!("swap-core takes no answers; {suppressed} such lines suppressed");
+            if let SwapEvent::StorePages { vm, counter, pages, window, spare } = event {
+                for index in 0..pages.min(PAGES_AT_ONCE) {
+                    let answer = self.store_page(vm, counter.wrapping_add(index.into()), window, index, spare);
+                    self.answer(commands, answer);
+                }
+            } else if let Some(command) = self.handle(event, now) {
+                self.answer(commands, command);
             }
         });
         if let Some(pool) = &mut self.pool {
@@ -137,6 +157,26 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
         }
         commands.publish();
         empty
+    }
+
+    fn answer(&mut self, commands: &mut Outbox, command: SwapCommand) {
+        if !commands.stage(&Message::from(command))
+            && let Some(suppressed) = self.complaints.pass(component::now())
+        {
+            log::error!("swap-core takes no answers; {suppressed} such lines suppressed");
+        }
+    }
+
+    /// Puts a page away by itself. It stays in the pool: where that is only the way to the disks, no page goes out.
+    fn store_page(&mut self, vm: VmId, counter: u64, window: u32, index: u32, spare: bool) -> SwapCommand {
+        let shown = (self.windows)(window).filter(|_| !self.disk.passes());
+        let stored = shown.zip(self.pool.as_mut()).and_then(|(shown, pool)| {
+            pool.store(self.work, vm, counter, &Single { shown: &shown, index }, 1, spare).ok()
+        });
+        stored.map_or(SwapCommand::Refused { vm, counter }, |bundle| SwapCommand::Stored {
+            vm,
+            bundle: Bundle { tier: tier::PAGE, ..bundle },
+        })
     }
 
     /// The answer to an event, where there is one.
@@ -155,7 +195,7 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
                 {
                     log::warn!("what is held of {vm} is damaged: {damage}; {suppressed} such lines suppressed");
                 }
-                if held.is_ok() {
+                if held.is_ok() && bundle.tier == tier::POOL {
                     self.disk.note(vm, &bundle);
                 }
                 None
@@ -164,9 +204,13 @@ impl<W: Fn(u32) -> Option<Shown>> Swap<W> {
                 let stored = self.store(vm, counter, pages, window, spare);
                 Some(stored.map_or(SwapCommand::Refused { vm, counter }, |bundle| SwapCommand::Stored { vm, bundle }))
             }
+            // It has an answer for each page.
+            SwapEvent::StorePages { .. } => None,
             SwapEvent::Load { vm, bundle, window } => self.load(vm, &bundle, window, at),
             SwapEvent::Forget { vm, bundle } => {
-                self.disk.forget(vm, &bundle);
+                if bundle.tier != tier::PAGE {
+                    self.disk.forget(vm, &bundle);
+                }
                 if bundle.is_on_disk() {
                     return None;
                 }

@@ -189,3 +189,50 @@ fn without_a_pool_and_disks_nobody_goes_out() {
     let holding = swap.pool.as_ref().expect("there is one").holding();
     assert_eq!((holding.vms, holding.bytes), (0, 0), "nothing is left of it");
 }
+
+#[test]
+fn pages_go_out_one_by_one_and_come_back_in_any_order_also_after_a_death() {
+    let mut core = Core::new();
+    let mut swap = core.start();
+    let pages: Vec<(u32, Vec<u8>)> = vec![(0, noise(5, PAGE)), (0, vec![0; PAGE]), (0, vec![7; PAGE])];
+    // What else the sheet holds is another VM's.
+    core.show(0, &pages, &vec![0xee; size_of::<Kept>()]);
+    let order = SwapEvent::StorePages { vm: VM, counter: 70, pages: 3, window: 0, spare: false };
+    let bundles: Vec<Bundle> = core.ask(&mut swap, &[order]).iter().map(|answer| stored(&[*answer])).collect();
+    assert_eq!(
+        bundles.iter().map(|bundle| (bundle.counter, bundle.tier)).collect::<Vec<_>>(),
+        [70, 71, 72].map(|counter| (counter, tier::PAGE))
+    );
+    assert!(bundles.iter().all(|bundle| bundle.fits_page(1 << 20)));
+    // A successor is told of all, and has room beside them.
+    let mut swap = core.start();
+    let holds: Vec<SwapEvent> = bundles.iter().map(|&bundle| SwapEvent::Holds { vm: VM, bundle }).collect();
+    assert_eq!(core.ask(&mut swap, &[SwapEvent::Hello]), []);
+    assert_eq!(core.ask(&mut swap, &holds), []);
+    core.show(1, &[(5, noise(9, PAGE))], &[3; size_of::<Kept>()]);
+    let whole = stored(&core.ask(&mut swap, &[store(90, 1, 1)]));
+    for at in [2, 0, 1] {
+        core.clear(0);
+        let bundle = bundles[at];
+        let loaded = core.ask(&mut swap, &[SwapEvent::Load { vm: VM, bundle, window: 0 }]);
+        assert_eq!(loaded, [SwapCommand::Loaded { vm: VM, counter: bundle.counter }]);
+        assert!(core.shown(0, 1).0[0].1 == pages[at].1, "page {at}");
+        let gone = VmId::new(0, 0);
+        assert_eq!(core.ask(&mut swap, &[SwapEvent::Forget { vm: gone, bundle }]), []);
+    }
+    assert_eq!(core.ask(&mut swap, &[SwapEvent::Forget { vm: VM, bundle: whole }]), []);
+    let (all, free) = swap.pool.as_ref().expect("it has one").room();
+    assert_eq!(all, free, "something is left");
+}
+
+#[test]
+fn no_single_page_goes_to_a_pool_that_is_only_the_way_to_the_disks() {
+    let mut core = Core::new();
+    core.passes = true;
+    let mut swap = core.start();
+    core.show(0, &[(0, noise(5, PAGE))], &[]);
+    let order = SwapEvent::StorePages { vm: VM, counter: 70, pages: 1, window: 0, spare: true };
+    assert_eq!(core.ask(&mut swap, &[order]), [SwapCommand::Refused { vm: VM, counter: 70 }]);
+    let order = SwapEvent::StorePages { vm: VM, counter: 71, pages: 1, window: 9, spare: true };
+    assert_eq!(core.ask(&mut swap, &[order]), [SwapCommand::Refused { vm: VM, counter: 71 }], "no such window");
+}

@@ -330,6 +330,12 @@ pub const CRIMES: &[Crime] = &[
         Nothing,
         "it fills pages with what cannot be compressed, and finds it there the next time",
     ),
+    crime(
+        Memory,
+        "memory-patterns",
+        Nothing,
+        "it writes something of its own to every page that it has, and finds it there the next time",
+    ),
     crime(Memory, "fresh-memory", Nothing, "it looks whether its memory is zero after a VM that filled its own"),
     crime(Mistakes, "overflow-32k", Told(OVERFLOW), "32 KiB on a stack of as much"),
     crime(Mistakes, "overflow-64k", Told(OVERFLOW), "64 KiB on a stack of half as much"),

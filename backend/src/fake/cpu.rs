@@ -80,14 +80,16 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
 
     /// What the tables at `root` say of a guest-physical address.
     fn walk(&self, root: u64, address: u64) -> Option<Translation> {
-        let mut entry = root;
+        let (mut entry, mut at) = (root, 0);
         for level in (0..4).rev() {
             let index = address >> (12 + 9 * level) & 511;
-            entry = self.ram.read((entry & FRAME) + index * 8);
+            at = (entry & FRAME) + index * 8;
+            entry = self.ram.read(at);
             if entry & FakeFormat::PRESENT == 0 {
                 return None;
             }
         }
+        self.ram.write(at, entry | FakeFormat::ACCESSED);
         let rights = FakeFormat::rights(entry);
         Some(Translation { frame: entry & FRAME, rights, accessed: true, dirty: true })
     }

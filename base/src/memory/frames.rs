@@ -423,6 +423,20 @@ impl Frames {
         }
     }
 
+    /// A frame of `from` is `to`'s from now on, with what it holds. Anything else is a bug of the core: it is logged and nothing changes.
+    pub fn pass_on(&mut self, frame: PhysAddr, from: Owner, to: Owner) {
+        match self.table.get_mut(index(frame.frame())) {
+            Some(entry) if entry.tag == from.tag() => {
+                *entry = Entry { tag: to.tag(), page: 0 };
+                self.count(from.class(), to.class(), 1);
+            }
+            other => {
+                let actual = other.map_or(Owner::Reserved, |entry| Owner::from_tag(entry.tag));
+                report(&WrongOwner { frame, expected: from, actual });
+            }
+        }
+    }
+
     /// Another page is noted with a frame that somebody owns.
     pub fn note(&mut self, frame: PhysAddr, page: u32) {
         if let Some(entry) = self.table.get_mut(index(frame.frame())).filter(|entry| entry.tag != Owner::Free.tag()) {

@@ -13,6 +13,7 @@ use abi::claim::Claim;
 pub struct Reservation {
     held: u32,
     reserve: u32,
+    /// What it may hold now: of what it may hold at all, pages that are out are taken off, and the frames that say where they are put on.
     limit: u32,
 }
 
@@ -40,7 +41,7 @@ impl Reservation {
         self.held
     }
 
-    /// Frames that are kept for it, and that it may hold.
+    /// Frames that are kept for it, and that it may hold now.
     pub fn claim(&self) -> Claim {
         Claim { reserve: self.reserve, limit: self.limit }
     }
@@ -51,9 +52,48 @@ impl Reservation {
         self.reserve
     }
 
-    /// Frames that it may hold.
+    /// Frames that it may hold now.
     pub fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// Whether it holds as many as it may now.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.held >= self.limit
+    }
+
+    /// A page is out, whose frame is given back: it counts for what the VM may hold.
+    pub fn put_away(&mut self) {
+        self.limit = self.limit.saturating_sub(1);
+    }
+
+    /// A page that was out takes a frame again.
+    pub fn bring_back(&mut self) {
+        self.limit += 1;
+    }
+
+    /// A frame of zeros that says where pages are which are out. It does not count for what the VM may hold; and where the VM has its reserve, it may be one of
+    /// those that are kept for VMs that come in: more become free by it.
+    pub fn alloc_index(&mut self, frames: &mut Frames, owner: Owner) -> Option<PhysAddr> {
+        let within = self.held < self.reserve;
+        let frame = if within { frames.alloc_of::<true>(true, owner, 0) } else { frames.alloc_zeroed(owner, 0) }?;
+        self.held += 1;
+        self.limit += 1;
+        Some(frame)
+    }
+
+    /// Give a frame of [`Reservation::alloc_index`] back.
+    pub fn free_index(&mut self, frames: &mut Frames, frame: PhysAddr, owner: Owner) {
+        self.free(frames, frame, owner);
+        self.limit = self.limit.saturating_sub(1);
+    }
+
+    /// So many frames of [`Reservation::alloc_index`], and as many pages that are out, are the VM's since it was in last.
+    pub fn adopt(&mut self, frames: &mut Frames, index: u32, away: u32) {
+        frames.forgive(self.reserve.saturating_sub(self.held).min(index).into());
+        self.held += index;
+        self.limit = (self.limit + index).saturating_sub(away);
     }
 
     /// A frame for `owner`, which holds what its last owner wrote ([`Frames::alloc`]).
@@ -68,7 +108,7 @@ impl Reservation {
 
     #[inline(always)]
     fn take<const ZEROS: bool>(&mut self, frames: &mut Frames, owner: Owner, page: u32) -> Result<PhysAddr, Denied> {
-        if self.held >= self.limit {
+        if self.is_full() {
             return Err(Denied::Limit);
         }
         let within = self.held < self.reserve;

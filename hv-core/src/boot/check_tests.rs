@@ -361,7 +361,7 @@ fn a_manifest_that_cannot_be_is_refused() {
     assert_eq!(refused(twins), (Field::Component, 0));
     assert_eq!(refused(|record| record.components[0].chosen = 1), (Field::Policy, 1));
     assert_eq!(refused(|record| record.components[0].chosen = 7), (Field::Policy, 7));
-    assert_eq!(refused(|record| record.components[0].entry.policy_count = 5).0, Field::Policy);
+    assert_eq!(refused(|record| record.components[0].entry.policy_count = 9).0, Field::Policy);
     assert_eq!(refused(|record| record.components[0].programs[1].state = 3), (Field::Policy, 3));
     assert_eq!(refused(|record| record.images[0].entry.memory_bytes = 1), (Field::Image, 0));
     assert_eq!(refused(|record| record.images[0].entry.memory_bytes += 8), (Field::Image, 0));

@@ -12,7 +12,7 @@ use abi::nic;
 use backend::{Backend, Flush, Vcpu};
 
 /// Pages that one `GIVE_BACK` may name, so that its work is bounded.
-const GIVE_BACK_MAX: u64 = 512;
+pub const GIVE_BACK_MAX: u32 = 512;
 /// The same for `TAKE`, for which pages are cleared.
 const TAKE_MAX: u64 = abi::guest::TAKE_MAX;
 
@@ -55,6 +55,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.counters.hypercalls += 1;
         let registers = vm.vcpu.registers();
         let (number, a, b) = (registers.rax, registers.rdi, registers.rsi);
+        if number == hypercall::GIVE_BACK && vm.life.body().is_some_and(|body| body.memory.has_away()) {
+            // It is executed anew when there is room to say what is not needed any more.
+            if !self.give_back_away(vm, a, b) {
+                return Next::Leave;
+            }
+        }
         vm.vcpu.skip_instruction(&mut self.backend);
         let result = match number {
             hypercall::NOP => Ok(u64::from(abi::ABI_VERSION)),
@@ -124,7 +130,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         // What may not be written is never its own, and what comes from the image is shared until it is written.
         let can_be_own = |page| match image.golden(page) {
             _ if !image.rights(page).is_some_and(|rights| rights.write) => false,
-            Some(golden) => memory.frame(frames, page).is_some_and(|frame| frame != golden),
+            Some(golden) => match memory.frame(frames, page) {
+                Some(frame) => frame != golden,
+                None => memory.has_away() && memory.is_elsewhere(page),
+            },
             None => true,
         };
         if !(first..end).all(can_be_own) {
@@ -149,7 +158,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             IMAGE_BASE >> PAGE_SHIFT
         };
         let end = first.saturating_add(count);
-        if count > GIVE_BACK_MAX || first < fixed || end > u64::from(memory.pages()) {
+        if count > GIVE_BACK_MAX.into() || first < fixed || end > u64::from(memory.pages()) {
             return Err(Refusal::Argument);
         }
         let mut freed = 0;

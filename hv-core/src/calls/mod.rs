@@ -7,4 +7,5 @@ mod interrupt;
 mod next;
 mod syscall;
 
+pub use hypercall::GIVE_BACK_MAX;
 use next::Next;

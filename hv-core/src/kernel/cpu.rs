@@ -13,15 +13,20 @@ use crate::component::{
 use crate::log::{RateLimit, say};
 use crate::memory::Frames;
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
-use crate::vm::{AccountNumber, Deaths, Images, Queues, Timers, Wakers, Watches};
+use crate::vm::{AccountNumber, Deaths, Discarded, Images, Queues, Timers, Wakers, Watches};
 use abi::limits::LIVE_TENANTS;
 use abi::log::Record;
 use abi::message::{BadMessage, Message};
 use abi::nic::Node;
 use abi::sched::Admission;
 use abi::service::Service;
+use abi::swap::Bundle;
+use abi::tenant::Tenant;
 use abi::vm::{Seat, Slot};
 use backend::Backend;
+
+/// Pages that guests have given back of which swap has still to be told.
+const GIVEN_BACK: usize = 64;
 
 /// What is counted from boot on, for the monitor and for measurements.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,6 +123,10 @@ pub struct Cpu<B: Backend, H: Board> {
     pub wakes: Wakes,
     /// Through which swap sees VMs that go out and come in.
     pub windows: Windows,
+    /// Pages of VMs that are gone, which swap has still to be told to forget.
+    pub discarded: Discarded,
+    /// The same of pages that guests have given back, with their tenants, whose share of the pool they still take.
+    pub given_back: heapless::Deque<(Tenant, Bundle), GIVEN_BACK>,
     /// What was counted of those.
     pub swapped: Swapped,
     /// Who has ended last.

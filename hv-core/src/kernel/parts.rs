@@ -11,8 +11,8 @@ use crate::log::{RateLimit, say};
 use crate::memory::{Frames, core_slice};
 use crate::service::{DiskQuestions, Stuck, Swapped, Wakes, Windows};
 use crate::vm::{
-    Account, Deaths, EMPTY_ACCOUNT, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER, Queues,
-    Requested, Table, TimerCell, Timers, Wakers, Watches,
+    Account, Deaths, Discarded, EMPTY_ACCOUNT, EMPTY_CELL, EMPTY_LINK, EMPTY_SEAT, EMPTY_WAKER, Images, Link, NEVER,
+    Queues, Requested, Table, TimerCell, Timers, Wakers, Watches,
 };
 use abi::barriers::BarrierPlan;
 use abi::limits::LIVE_TENANTS;
@@ -129,6 +129,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             counters: Counters { own_ticks: mark, ..Counters::default() },
             wakes: Wakes::NONE,
             windows: Windows::NONE,
+            discarded: Discarded::NONE,
+            given_back: heapless::Deque::new(),
             swapped: Swapped::default(),
             deaths: Deaths::new(),
             ended: Ended::default(),

@@ -27,6 +27,7 @@ mod lines;
 mod liveness;
 mod machine;
 mod out;
+mod pages;
 pub mod placed;
 mod plan;
 mod readiness;

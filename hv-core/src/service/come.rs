@@ -31,6 +31,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     fn open_loads(&mut self) {
         let Self { vms, cpu, .. } = self;
+        cpu.open_page_loads(vms);
         let swap = cpu.endpoints.first(Service::Swap);
         while let Some(slot) = cpu.queues.first(Queue::Coming) {
             if !cpu.swap_is_there() || !cpu.has_room(swap) {
@@ -53,8 +54,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if !cpu.swap_is_there() || !cpu.has_room(swap) {
                 return;
             }
-            let bundle = vms.bundle(open.vm.slot);
-            match (vms.by_id(open.vm), bundle, open.order) {
+            let mut bundle = vms.bundle(open.vm.slot);
+            let vm = vms.by_id(open.vm);
+            if let (Order::Load { page: Some(page), .. }, Some(vm)) = (open.order, &vm) {
+                bundle = vm.life.memory().and_then(|memory| memory.away().get(page));
+            }
+            match (vm, bundle, open.order) {
                 (Some(vm), Some(bundle), _) if !vm.life.is_ending() => cpu.tell_load(open.vm, &bundle, window),
                 // It has ended while nobody was told of it.
                 (Some(vm), _, Order::Load { pages, .. }) => cpu.close_load(vm, window, pages),
@@ -66,7 +71,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool of a VM is in its frames.
     pub fn loaded(&mut self, id: VmId, number: u64) {
         let Self { vms, cpu, .. } = self;
-        let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
+        let Some((window, pages, page)) = cpu.windows.loading(id, number) else { return };
+        if let Some(page) = page {
+            return self.page_loaded(id, window, page);
+        }
         let claim = vms.claim(id.slot);
         let Some(vm) = vms.by_id(id) else { return };
         if vm.life.is_ending() {
@@ -92,7 +100,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool of a VM is not what was stored.
     pub fn damaged(&mut self, id: VmId, number: u64) {
         let Self { vms, cpu, .. } = self;
-        let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
+        let Some((window, pages, _)) = cpu.windows.loading(id, number) else { return };
         let Some(vm) = vms.by_id(id) else { return };
         cpu.give_up(vm, window, pages, EndReason::Damaged);
     }
@@ -100,7 +108,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The disks do not give a VM back.
     pub fn unread(&mut self, id: VmId, number: u64) {
         let Self { vms, cpu, .. } = self;
-        let Some((window, pages)) = cpu.windows.loading(id, number) else { return };
+        let Some((window, pages, _)) = cpu.windows.loading(id, number) else { return };
         let Some(vm) = vms.by_id(id) else { return };
         cpu.give_up(vm, window, pages, EndReason::Unread);
     }
@@ -116,6 +124,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             if has_seat { Reservation::open(&mut self.frames, wants, seed.claim.limit.max(wants)) } else { None };
         let Some(reservation) = reservation else { return self.tell_arrived(vms, &seed, wants, false) };
         let (early, (ran_ticks, charges)) = (vms.take_early(id.slot), vms.spent(id.slot));
+        let away = vms.take_away(id.slot);
         let Some((vm, reservation)) = self.seat(vms, seed, reservation) else {
             self.cannot_start(id, BuildError::NoFrame(Part::Metadata));
             return self.end_waiting(vms, id, End::new(BuildError::NoFrame(Part::Metadata).reason(), 0));
@@ -136,12 +145,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
         };
         match memory {
-            Some(memory) => {
+            Some(mut memory) => {
+                memory.adopt(&mut self.frames, away);
                 vm.life.come(memory);
                 self.queues.push(Queue::Coming, id.slot);
                 self.attention.set_swap();
             }
-            None => self.end(vm, End::new(EndReason::OutOfMemory, 0)),
+            None => {
+                self.end(vm, End::new(EndReason::OutOfMemory, 0));
+                self.discard(vms, id, away);
+            }
         }
     }
 
@@ -159,7 +172,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
             pages += 1;
         }
-        let order = Order::Load { counter: bundle.counter, pages, told: false, failed: 0 };
+        let order = Order::Load { counter: bundle.counter, pages, page: None, told: false, failed: 0 };
         self.windows.set(window, Open { vm: vm.id, order, frees: 0, since: None });
         vm.life.share(Devices::SWAP);
         if pages < bundle.pages {
@@ -199,7 +212,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             }
         }
         self.windows.close(window);
-        vm.life.unshare(Devices::SWAP);
+        self.unshare_window(vm);
         if vm.life.is_ending() && vm.life.shared().is_empty() {
             self.await_burial(vm);
         }

@@ -4,7 +4,7 @@
 use crate::board::Board;
 use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
 use crate::kernel::{Cpu, Kernel};
-use crate::memory::{CLASSES, OwnerClass, PhysAddr, Reservation};
+use crate::memory::{CLASSES, OwnerClass, PhysAddr};
 use crate::service::{Swapped, tenants};
 use crate::vm::{
     BootArgs, CreateError, Devices, End, IdentityError, METADATA_FRAMES, Memory, Order, Seed, State, StateError,
@@ -274,14 +274,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// What lies in the pool, and what was counted of VMs that go out and come in.
     pub fn describe_pool(&self) -> ControlReply {
         let (vms, bytes) = self.vms.pooled();
-        let Swapped { stored, loaded, refused, damaged, moved } = self.cpu.swapped;
+        let Swapped { stored, loaded, refused, damaged, moved, pages_out, .. } = self.cpu.swapped;
         let on_disk = self.vms.on_disk();
         // No more than slots.
         let vms = u32::try_from(vms).unwrap_or(u32::MAX);
         // More than that nobody would look at.
-        let damaged = u32::try_from(damaged).unwrap_or(u32::MAX);
+        let [damaged, refused, pages] =
+            [damaged, refused, pages_out].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let pool_bytes = self.cpu.pool_bytes();
-        ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, refused, moved, on_disk }
+        ControlReply::Pool { pool_bytes, bytes, vms, damaged, stored, loaded, pages, refused, moved, on_disk }
     }
 
     fn describe_share(&mut self, slot: Slot) -> Option<ControlReply> {
@@ -289,9 +290,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             return Some(ControlReply::Share { vm, share, reserve, limit, held: 0, tenant });
         }
         let vm = self.vms.get(slot)?;
-        let reservation = vm.life.memory().map(Memory::reservation);
-        let held = reservation.map_or(0, Reservation::held);
-        let Claim { reserve, limit } = reservation.map_or(Claim::UNSAID, Reservation::claim);
+        let memory = vm.life.memory();
+        let held = memory.map_or(0, |memory| memory.reservation().held());
+        let Claim { reserve, limit } = memory.map_or(Claim::UNSAID, Memory::claim);
         Some(ControlReply::Share { vm: vm.id, share: vm.share, reserve, limit, held, tenant: vm.tenant })
     }
 
@@ -369,7 +370,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             shared,
             ipv4: vm.ipv4,
             bus_locks: vm.vcpu.bus_locks(),
-            claim: vm.life.memory().map_or(Claim::UNSAID, |memory| memory.reservation().claim()),
+            claim: vm.life.memory().map_or(Claim::UNSAID, Memory::claim),
         })
     }
 }

@@ -91,7 +91,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.bill(swap, vm);
         let good = bundle.fits(cpu.pool_bytes()) && bundle.pages <= pages;
         // Its share of the pool is part of what it may hold.
-        let limit = vm.life.memory().map_or(0, |memory| memory.reservation().limit());
+        let limit = vm.life.memory().map_or(0, |memory| memory.claim().limit);
         let stays = vm.life.is_ending() || cpu.is_called(vm) || u64::from(bundle.bytes) > u64::from(limit) * PAGE_SIZE;
         if !good || stays || !within {
             if good {
@@ -135,12 +135,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let unreserved = cpu.frames.unreserved();
         vm.vcpu.release(&mut cpu.backend);
         cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
-        body.memory.release(&mut cpu.frames);
+        let away = body.memory.release(&mut cpu.frames);
         cpu.timers.set(seat, NEVER);
         cpu.plan.give_up(id);
         let owner = Owner::VmMeta(slot.number());
         cpu.frames.free(control, owner);
-        if let Some(context) = vms.go_out(id, &Leavings { bundle: *bundle, frames, pending }) {
+        if let Some(context) = vms.go_out(id, &Leavings { bundle: *bundle, frames, pending, away }) {
             cpu.frames.free(context, owner);
         }
         cpu.absent_timers.set(slot, deadline);
@@ -190,7 +190,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// Whether a VM of a tenant may take so many bytes of the pool: within its quota, or in exchange for another one of it, which comes in for that.
-    fn may_pool(&self, vms: &Table<B>, tenant: Tenant, bytes: u32) -> bool {
+    pub(super) fn may_pool(&self, vms: &Table<B>, tenant: Tenant, bytes: u32) -> bool {
         let own = || self.next_is_pooled(vms).is_some_and(|seed| seed.tenant == tenant);
         vms.tenants().may_pool(tenant, bytes) || own() && self.is_exchange(vms, None)
     }
@@ -222,7 +222,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             return Err(Stays::Never);
         }
         // One that waits for its disk has no place yet where it could go on.
-        if !vm.life.is_idle() || !vm.attachment.is_none() && vm.disk_told == DiskTold::Nothing {
+        if !vm.life.is_idle()
+            || vm.life.shared().contains(Devices::SWAP)
+            || !vm.attachment.is_none() && vm.disk_told == DiskTold::Nothing
+        {
             return Err(Stays::Busy);
         }
         if now.saturating_sub(vm.since_tsc) < self.residence_ticks {

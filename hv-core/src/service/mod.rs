@@ -17,6 +17,7 @@ mod log;
 mod net;
 mod out;
 mod pager;
+mod pages;
 mod plan;
 mod resync;
 mod room;

@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Frames;
-use crate::vm::{End, Image, Memory, PageError, PageFault, Queue, Shortage, State, Table, Vm};
+use crate::vm::{End, Image, Memory, PageError, PageFault, Pages, Queue, Shortage, State, Table, Vm};
 use abi::end::EndReason;
 use abi::limits::MAX_SEGMENTS;
 use abi::message::{BadMessage, Malformed, Message};
@@ -76,6 +76,20 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 self.let_out(from, vm);
                 return Ok(());
             }
+            PagerCommand::Look { vm, page, pages } => {
+                if let Some(vm) = admitted(vms, vm, from) {
+                    cpu.bill(from, vm);
+                }
+                self.look_at_pages(from, vm, Pages { first: page, bits: pages });
+                return Ok(());
+            }
+            PagerCommand::Away { vm, page, pages } => {
+                if let Some(vm) = admitted(vms, vm, from) {
+                    cpu.bill(from, vm);
+                }
+                self.let_pages_out(from, vm, Pages { first: page, bits: pages });
+                return Ok(());
+            }
         };
         let bad = |what| BadMessage { kind: message.kind, what };
         if count > PAGES_MAX {
@@ -111,6 +125,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.counters.faults += 1;
         vm.charges.faults = vm.charges.faults.wrapping_add(1);
         vm.life.fault(page);
+        if vm.life.body().is_some_and(|body| body.memory.has_away()) && self.want_page(vm) {
+            return;
+        }
         self.tell_pager_of(vm, page);
     }
 
@@ -124,7 +141,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// What a pager has still to be told of a VM.
     pub(super) fn tell_owed_pager(&mut self, vm: &Vm<B>) {
-        if let State::Fault(page) = vm.life.state() {
+        if let State::Fault(page) = vm.life.state()
+            && !Self::is_away(vm, page.page)
+        {
             self.tell_pager_of(vm, page);
         }
     }
@@ -170,7 +189,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Everything that a pager must know of a VM of its own.
     pub(super) fn tell_pager_all_of(&mut self, vm: &Vm<B>) {
         self.attach_pager(vm, true);
-        if let State::Fault(page) = vm.life.state() {
+        if let State::Fault(page) = vm.life.state()
+            && !Self::is_away(vm, page.page)
+        {
             self.tell_pager_of(vm, page);
         }
     }
@@ -222,6 +243,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         let retry = now.saturating_add(self.time.milliseconds(RETRY_MS));
         vm.life.run_short(Shortage { retry, ..shortage });
+        if self.want_page(vm) {
+            return;
+        }
         if self.frames.spare() > 0 {
             self.tell_pager_of(vm, fault);
         }
@@ -229,7 +253,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
 
     /// A VM's fault is served. It goes on with its turn when it still has it.
     #[inline]
-    fn resume(&mut self, vm: &mut Vm<B>) {
+    pub(super) fn resume(&mut self, vm: &mut Vm<B>) {
         if vm.life.page_fault().is_none() {
             return;
         }

@@ -113,7 +113,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             if service == Service::Plan {
                 cpu.tell_scheduler_of(vms, Slot::new(number));
             } else if service == Service::Swap {
-                cpu.tell_swap_of(to, vms, Slot::new(number));
+                if !cpu.tell_swap_of(to, vms, Slot::new(number)) {
+                    if let Some(endpoint) = cpu.endpoints.get_mut(to) {
+                        endpoint.resync = Some(number);
+                    }
+                    return;
+                }
             } else if let Some(slot) = behind {
                 let slot = Slot::new(slot);
                 if service == Service::Disk { cpu.tell_disk_of(to, vms, slot) } else { cpu.tell_net_of(to, vms, slot) }

@@ -42,6 +42,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if let Some(endpoint) = self.cpu.endpoints.get_mut(from) {
             endpoint.release();
         }
+        self.cpu.forget_given_back(&mut self.vms);
+        self.cpu.forget_discarded();
         self.start_loads();
     }
 
@@ -50,9 +52,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// # Errors
     /// What is no command, or cannot be.
     pub fn swap_command(&mut self, message: &Message) -> Result<(), BadMessage> {
+        let bad = |what| BadMessage { kind: message.kind, what };
         match SwapCommand::try_from(message)? {
-            SwapCommand::Stored { vm, bundle } => {
-                return self.stored(vm, &bundle).map_err(|what| BadMessage { kind: message.kind, what });
+            SwapCommand::Stored { vm, bundle } if self.cpu.windows.sending(vm, bundle.counter).is_some() => {
+                return self.page_stored(vm, bundle.counter, Some(&bundle)).map_err(bad);
+            }
+            SwapCommand::Stored { vm, bundle } => return self.stored(vm, &bundle).map_err(bad),
+            SwapCommand::Refused { vm, counter } if self.cpu.windows.sending(vm, counter).is_some() => {
+                return self.page_stored(vm, counter, None).map_err(bad);
             }
             SwapCommand::Refused { vm, counter } => self.not_taken(vm, counter),
             SwapCommand::Loaded { vm, counter } => self.loaded(vm, counter),
@@ -82,10 +89,15 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// it often enough.
     pub fn forget_swap(&mut self, at_fault: bool) {
         let Self { vms, cpu, .. } = self;
+        // Its successor is not told of them.
+        cpu.discarded.clear(&mut cpu.frames);
         for (window, open) in cpu.windows.open() {
+            if let Order::Pages { .. } = open.order {
+                cpu.unsend(vms, open.vm, window);
+            }
             let Some(vm) = vms.by_id(open.vm) else { continue };
             match open.order {
-                Order::Promised => {}
+                Order::Promised | Order::Pages { .. } => {}
                 Order::Store { pages, .. } => {
                     cpu.close_window(window, pages);
                     vm.life.unshare(Devices::SWAP);
@@ -104,14 +116,17 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 impl<B: Backend, H: Board> Cpu<B, H> {
     /// First words to swap.
     pub(super) fn swap_hello(&mut self, to: EndpointId) {
+        self.windows.told_pages = 0;
         self.tell(to, &SwapEvent::Hello.into(), true);
     }
 
-    /// What swap must know of a slot: what lies in its pool of the VM there.
-    pub(super) fn tell_swap_of(&mut self, to: EndpointId, vms: &Table<B>, slot: Slot) {
-        if let (Some(bundle), Some(vm)) = (vms.bundle(slot), vms.named(slot)) {
+    /// What swap must know of a slot: what lies in its pool of the VM there. False while there is more, for which its ring has no room.
+    pub(super) fn tell_swap_of(&mut self, to: EndpointId, vms: &mut Table<B>, slot: Slot) -> bool {
+        let Some(vm) = vms.named(slot) else { return true };
+        if let Some(bundle) = vms.bundle(slot).filter(|_| self.windows.told_pages == 0) {
             self.tell(to, &SwapEvent::Holds { vm, bundle }.into(), true);
         }
+        self.tell_swap_of_pages(to, vms, vm)
     }
 
     /// Whether somebody is waited for who has to let a VM go out or come in. One that does not within `patience` ticks of the steady time
@@ -149,6 +164,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if let Some(bundle) = vms.take_bundle(vm.slot) {
             self.tell_forget(vm, &bundle);
         }
+        let away = vms.take_away(vm.slot);
+        self.discard(vms, vm, away);
     }
 
     /// The sheet of a window.

@@ -13,4 +13,8 @@ pub struct Swapped {
     pub damaged: u64,
     /// Those that were moved from the pool to the disks.
     pub moved: u32,
+    /// Pages that went out one by one.
+    pub pages_out: u64,
+    /// Those of them that came back.
+    pub pages_in: u64,
 }

@@ -1,6 +1,7 @@
 //! The windows through which swap sees VMs that go out and come in: whose each is, and for what. Pure; what is mapped in them is the business
 //! of whoever opens and closes them.
 
+use crate::vm::Pages;
 use abi::swap::WINDOWS;
 use abi::vm::VmId;
 
@@ -15,9 +16,12 @@ pub enum Order {
     Promised,
     /// Its VM goes out: so many of its pages are mapped, and swap is to answer this number.
     Store { counter: u64, pages: u32 },
-    /// Its VM comes in: so many of its frames are mapped, and swap is to answer this number. Whether its start that lives was told, and how
+    /// Its VM comes in, or one page of it does: so many of its frames are mapped, and swap is to answer this number. Whether its start that lives was told, and how
     /// many starts that were told have died by their own fault.
-    Load { counter: u64, pages: u32, told: bool, failed: u8 },
+    Load { counter: u64, pages: u32, page: Option<u32>, told: bool, failed: u8 },
+    /// These pages of its VM go out one by one, and are mapped in their order: swap is to answer a number for each, this one for the first, and has still to
+    /// for those that are `left`. Some are `gone`. One bit for each, as in `pages`.
+    Pages { counter: u64, pages: Pages, left: u64, gone: u64 },
 }
 
 /// A window that is somebody's.
@@ -41,11 +45,25 @@ pub struct Windows {
     pub full_until: u64,
     /// TSC until which nobody is asked to go out but for somebody who makes room in the pool by coming in: but for that it was full.
     pub crowded_until: u64,
+    /// VMs that wait for a window through which a page comes back: those that find no place here look again by themselves.
+    pub waiting: heapless::Deque<VmId, WAITING>,
+    /// The page of the slot that swap is being told of from which on it has not been told of pages that are out.
+    pub told_pages: u32,
 }
+
+/// VMs that wait for a window that are remembered.
+const WAITING: usize = 64;
 
 impl Windows {
     /// None is anybody's.
-    pub const NONE: Windows = Windows { list: [None; WINDOWS], last: 0, full_until: 0, crowded_until: 0 };
+    pub const NONE: Windows = Windows {
+        list: [None; WINDOWS],
+        last: 0,
+        full_until: 0,
+        crowded_until: 0,
+        waiting: heapless::Deque::new(),
+        told_pages: 0,
+    };
 
     /// One that is nobody's.
     pub fn free(&self) -> Option<usize> {
@@ -95,18 +113,69 @@ impl Windows {
         })
     }
 
-    /// The window through which a VM comes in by the order of this number, and the pages in it.
-    pub fn loading(&self, vm: VmId, number: u64) -> Option<(usize, u32)> {
+    /// The window through which a VM comes in, or this page of it, by the order of this number, and the pages in it.
+    pub fn loading(&self, vm: VmId, number: u64) -> Option<(usize, u32, Option<u32>)> {
         self.open().find_map(|(window, open)| match open.order {
-            Order::Load { counter, pages, .. } if counter == number && open.vm == vm => Some((window, pages)),
+            Order::Load { counter, pages, page, .. } if counter == number && open.vm == vm => {
+                Some((window, pages, page))
+            }
             _ => None,
         })
     }
 
+    /// The window through which a page goes out by the order of this number, and which one it is of those there, which has not been answered yet.
+    pub fn sending(&self, vm: VmId, number: u64) -> Option<(usize, u32)> {
+        self.open().find_map(|(window, open)| match open.order {
+            Order::Pages { counter, pages, left, .. } if open.vm == vm => {
+                let index = u32::try_from(number.checked_sub(counter)?).ok()?;
+                let bit = nth_bit(pages.bits, index)?;
+                (left >> bit & 1 != 0).then_some((window, index))
+            }
+            _ => None,
+        })
+    }
+
+    /// The page of this index in a window through which pages go out one by one.
+    pub fn page_at(&self, window: usize, index: u32) -> Option<u32> {
+        let Some(Open { order: Order::Pages { pages, .. }, .. }) = self.at(window) else { return None };
+        pages.first.checked_add(nth_bit(pages.bits, index)?)
+    }
+
+    /// Page `index` of those in a window has been answered, and is gone or not.
+    pub fn answer(&mut self, window: usize, index: u32, is_gone: bool) {
+        if let Some(Some(Open { order: Order::Pages { pages, left, gone, .. }, .. })) = self.list.get_mut(window)
+            && let Some(bit) = nth_bit(pages.bits, index)
+        {
+            *left &= !(1 << bit);
+            *gone |= u64::from(is_gone) << bit;
+        }
+    }
+
+    /// Whose a window is, and for what; `None` for nobody's.
+    pub fn at(&self, window: usize) -> Option<Open> {
+        self.list.get(window).copied().flatten()
+    }
+
+    /// Whether a window is open for a VM.
+    pub fn is_open_for(&self, vm: VmId) -> bool {
+        self.open().any(|(_, open)| open.vm == vm)
+    }
+
+    /// Windows through which pages go out one by one.
+    pub fn sends(&self) -> usize {
+        self.open().filter(|(_, open)| matches!(open.order, Order::Pages { .. })).count()
+    }
+
     /// The number of the next order to store something: never the same twice.
     pub fn next_number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
+        self.next_numbers(1)
+    }
+
+    /// The first of so many numbers.
+    pub fn next_numbers(&mut self, count: u32) -> u64 {
+        let first = self.last + 1;
+        self.last += u64::from(count);
+        first
     }
 
     /// For how many ticks of the steady time `now` the order of a window has been seen to wait.
@@ -163,9 +232,14 @@ impl Windows {
     /// Frames and seats that those make free that are going out.
     pub fn under_way(&self) -> (u64, u32) {
         self.open()
-            .filter(|(_, open)| !matches!(open.order, Order::Load { .. }))
+            .filter(|(_, open)| matches!(open.order, Order::Promised | Order::Store { .. }))
             .fold((0, 0), |(frames, seats), (_, open)| (frames + u64::from(open.frees), seats + 1))
     }
+}
+
+/// The place of the bit of this index among those that are set.
+fn nth_bit(bits: u64, index: u32) -> Option<u32> {
+    (0..u64::BITS).filter(|bit| bits >> bit & 1 != 0).nth(index as usize)
 }
 
 #[cfg(test)]
@@ -192,9 +266,14 @@ mod tests {
         let other = windows.free().expect("one is taken");
         windows.set(
             other,
-            Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None },
+            Open {
+                vm: B,
+                order: Order::Load { counter: 9, pages: 2, page: None, told: true, failed: 0 },
+                frees: 0,
+                since: None,
+            },
         );
-        assert_eq!((windows.loading(B, 9), windows.storing(B, 9)), (Some((other, 2)), None));
+        assert_eq!((windows.loading(B, 9), windows.storing(B, 9)), (Some((other, 2, None)), None));
         assert_eq!(windows.under_way(), (5, 1), "one that comes in frees nothing");
         windows.close(window);
         assert_eq!((windows.free(), windows.open().count()), (Some(window), 1));
@@ -219,7 +298,12 @@ mod tests {
         let mut windows = Windows::NONE;
         windows.set(
             3,
-            Open { vm: B, order: Order::Load { counter: 9, pages: 2, told: true, failed: 0 }, frees: 0, since: None },
+            Open {
+                vm: B,
+                order: Order::Load { counter: 9, pages: 2, page: None, told: true, failed: 0 },
+                frees: 0,
+                since: None,
+            },
         );
         assert_eq!([50, 60, 150].map(|now| windows.has_waited(3, now)), [0, 10, 100]);
         assert!(windows.try_again(3, false));
@@ -228,7 +312,7 @@ mod tests {
     }
 
     fn load(vm: VmId, failed: u8) -> Open {
-        Open { vm, order: Order::Load { counter: 9, pages: 2, told: false, failed }, frees: 0, since: None }
+        Open { vm, order: Order::Load { counter: 9, pages: 2, page: None, told: false, failed }, frees: 0, since: None }
     }
 
     /// Swap is told of whatever it may be told of: in these windows.

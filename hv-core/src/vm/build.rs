@@ -53,7 +53,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
                 // Before its rings' frames are somebody else's.
                 self.forget_caller(vm);
                 self.backend.flush(&mut vm.vcpu, memory.tables());
-                memory.release(&mut self.frames);
+                // It has nothing out.
+                let _ = memory.release(&mut self.frames);
                 Err(why)
             }
         }

@@ -106,7 +106,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.note_gone(vm.ran_ticks, &vm.charges);
         if let Some(memory) = vm.life.take_remains() {
             cpu.backend.flush(&mut vm.vcpu, memory.tables());
-            memory.release(&mut cpu.frames);
+            let away = memory.release(&mut cpu.frames);
+            cpu.discard(vms, id, away);
         }
         cpu.forget_bundle(vms, id);
         let owner = Owner::VmMeta(slot.number());

@@ -253,11 +253,12 @@ impl<B: Backend> Life<B> {
         }
     }
 
-    /// The memory of one that comes in, or had begun to when it ended.
+    /// The memory that it has, or had when it ended.
     pub fn memory_mut(&mut self) -> Option<&mut Memory<B>> {
         match &mut self.0 {
+            Stage::Admitted(_, body) => Some(&mut body.memory),
             Stage::Coming(estate) | Stage::Ending(Some(estate)) => Some(&mut estate.memory),
-            Stage::Admitted(..) | Stage::New | Stage::Ending(None) => None,
+            Stage::New | Stage::Ending(None) => None,
         }
     }
 
@@ -372,8 +373,16 @@ impl<B: Backend> Life<B> {
     pub fn run_short(&mut self, shortage: Shortage) {
         debug_assert!(self.page_fault().is_some(), "short of memory while {:?}", self.state());
         if let Stage::Admitted(Doing::Faulting(_), body) = &mut self.0 {
-            let until = body.shortage.map_or(shortage.until, |waits| waits.until);
+            let until = body.shortage.map_or(shortage.until, |waits| waits.until.min(shortage.until));
             body.shortage = Some(Shortage { until, ..shortage });
+        }
+    }
+
+    /// It waits for a page that is out, for which there is a frame, or need not be one yet: it is looked at again at this TSC, and however often.
+    pub fn wait_for_away(&mut self, retry: u64) {
+        debug_assert!(self.page_fault().is_some(), "waits for a page while {:?}", self.state());
+        if let Stage::Admitted(Doing::Faulting(_), body) = &mut self.0 {
+            body.shortage = (retry != u64::MAX).then_some(Shortage { retry, until: u64::MAX });
         }
     }
 

@@ -244,7 +244,7 @@ fn remains_are_taken_once() {
     let mut life = life(&mut bench, At::Ending);
     let memory = life.take_remains().expect("it had memory");
     assert_eq!(memory.counts(), (1, 4, 0));
-    memory.release(&mut bench.frames);
+    let _ = memory.release(&mut bench.frames);
     assert_eq!(bench.frames.free_frames(), before);
     assert!(life.take_remains().is_none() && life.memory().is_none());
     assert_eq!(life.state(), State::Ending);

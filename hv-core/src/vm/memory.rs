@@ -4,8 +4,14 @@
 //! the right to write; what a frame held before is gone before the VM sees it; and a page has no right that its image does not
 //! give it.
 
+mod single;
+
+pub use single::Pages;
+
+use super::away::Away;
 use super::image::Image;
 use crate::memory::{Denied, Frames, Owner, PhysAddr, Reservation, copy_frame};
+use abi::claim::Claim;
 use abi::limits::PAGE_SHIFT;
 use abi::vm::Slot;
 use backend::{Backend, Flush, GuestMemory, Rights, Tables};
@@ -108,9 +114,10 @@ pub struct Memory<B: Backend> {
     slot: u32,
     /// Pages of the guest's address space.
     pages: u32,
-    /// Frames of its own.
+    /// Frames of its own, those included that are no page: what lies in them is still on its way from the pool, or there.
     own: u32,
-    /// Frames of its own that are no page yet: what lies in them is still on its way from the pool.
+    /// Those.
+    #[cfg(test)]
     loose: u32,
     /// Golden frames that are mapped.
     shared: u32,
@@ -120,6 +127,8 @@ pub struct Memory<B: Backend> {
     top: u32,
     /// What it holds of the machine's frames, and may hold.
     reservation: Reservation,
+    /// Pages that are out one by one, or on their way.
+    away: Away,
 }
 
 impl<B: Backend> Memory<B> {
@@ -140,13 +149,38 @@ impl<B: Backend> Memory<B> {
             reservation.close(frames);
             return None;
         };
-        Some(Memory { tables, slot, pages, own: 0, loose: 0, shared: 0, plain, top: 0, reservation })
+        let away = Away::default();
+        Some(Memory {
+            tables,
+            slot,
+            pages,
+            own: 0,
+            #[cfg(test)]
+            loose: 0,
+            shared: 0,
+            plain,
+            top: 0,
+            reservation,
+            away,
+        })
     }
 
     /// Frames that the VM holds, is sure of, and may hold: its own, those of its page tables and of its metadata.
     #[inline]
     pub fn reservation(&self) -> &Reservation {
         &self.reservation
+    }
+
+    /// Frames that are kept for it, and that it may hold, those included that its pages had which are out.
+    pub fn claim(&self) -> Claim {
+        let Claim { reserve, limit } = self.reservation.claim();
+        Claim { reserve, limit: (limit + self.away.pages()).saturating_sub(self.away.frames()) }
+    }
+
+    /// So many more of its frames are no page. (There is no room to count them on a machine: a VM fills its frame.)
+    #[cfg(test)]
+    fn note_loose(&mut self, more: i32) {
+        self.loose = self.loose.saturating_add_signed(more);
     }
 
     /// The nested page tables.
@@ -166,9 +200,9 @@ impl<B: Backend> Memory<B> {
         page >= self.plain
     }
 
-    /// Frames: its own, those of its tables, and golden ones that it shares.
+    /// Frames: its own, those of its tables and of what says where its pages are that are out, and golden ones that it shares.
     pub fn counts(&self) -> (u32, u32, u32) {
-        (self.own + self.loose, self.tables.table_pages(), self.shared)
+        (self.own, self.tables.table_pages() + self.away.frames(), self.shared)
     }
 
     /// Frames of its own that are no page yet.
@@ -199,13 +233,17 @@ impl<B: Backend> Memory<B> {
     /// [`PageError`].
     pub fn take_loose(&mut self, frames: &mut Frames) -> Result<PhysAddr, PageError> {
         let frame = self.reservation.alloc_zeroed(frames, Owner::VmMemory(self.slot), u32::MAX)?;
-        self.loose += 1;
+        self.own += 1;
+        #[cfg(test)]
+        self.note_loose(1);
         Ok(frame)
     }
 
     /// A frame that is no page yet is not needed.
     pub fn drop_loose(&mut self, frames: &mut Frames, frame: PhysAddr) {
-        self.loose = self.loose.saturating_sub(1);
+        self.own = self.own.saturating_sub(1);
+        #[cfg(test)]
+        self.note_loose(-1);
         self.reservation.free(frames, frame, Owner::VmMemory(self.slot));
     }
 
@@ -221,8 +259,8 @@ impl<B: Backend> Memory<B> {
         };
         match mapped {
             Ok(true) => {
-                self.loose = self.loose.saturating_sub(1);
-                self.own += 1;
+                #[cfg(test)]
+                self.note_loose(-1);
                 frames.note(frame, page);
                 Ok(())
             }
@@ -344,6 +382,9 @@ impl<B: Backend> Memory<B> {
         }
         let golden = image.golden(page).ok_or(PageError::NoSuchPage)?;
         let rights = image.rights(page).ok_or(PageError::NoSuchPage)?;
+        if self.has_away() && self.is_elsewhere(page) {
+            return Ok(Flush::Unneeded);
+        }
         let mapped = self.frame(frames, page);
         if mapped.is_some_and(|frame| frame != golden) {
             return Ok(Flush::Unneeded);
@@ -377,8 +418,10 @@ impl<B: Backend> Memory<B> {
         }
     }
 
-    /// Free everything: frames of its own, and tables. The processor state has been released and flushed before.
-    pub fn release(self, frames: &mut Frames) {
+    /// Free everything: frames of its own, and tables. The processor state has been released and flushed before. Left is the directory of its pages that are out,
+    /// by its frame number ([`Away::keep`]), 0 for none.
+    #[must_use]
+    pub fn release(self, frames: &mut Frames) -> u32 {
         let own = Owner::VmMemory(self.slot);
         for page in 0..self.top {
             if let Some(frame) = self.own_frame(frames, page) {
@@ -387,6 +430,7 @@ impl<B: Backend> Memory<B> {
         }
         self.tables.free(&mut OldTables { frames, owner: Owner::VmTables(self.slot) });
         self.reservation.close(frames);
+        self.away.keep()
     }
 
     fn map_own(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<Flush, PageError> {
@@ -412,6 +456,9 @@ impl<B: Backend> Memory<B> {
     /// Map a frame that is this VM's own, or golden and then without the right to write, unless something is mapped there.
     #[inline]
     fn map_new(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr, rights: Rights) -> Result<bool, PageError> {
+        if self.has_away() && self.is_elsewhere(page) {
+            return Ok(false);
+        }
         let owner = Owner::VmTables(self.slot);
         let address = u64::from(page) << PAGE_SHIFT;
         // SAFETY: a frame of its own belongs to this VM alone until `give_back` or `release`; golden frames are never written
@@ -431,9 +478,7 @@ impl<B: Backend> Memory<B> {
                 self.top = self.top.max(page + 1);
                 Ok(result)
             }
-            Err(backend::NestedMapError::NoFrame) if self.reservation.held() >= self.reservation.limit() => {
-                Err(PageError::Limit)
-            }
+            Err(backend::NestedMapError::NoFrame) if self.reservation.is_full() => Err(PageError::Limit),
             Err(backend::NestedMapError::NoFrame) => Err(PageError::NoFrame),
             Err(backend::NestedMapError::BadAddress) => Err(PageError::NoSuchPage),
         }

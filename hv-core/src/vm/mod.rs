@@ -1,6 +1,7 @@
 //! Virtual machines: their slots, their lives, their memory, their registers, and the images that they start from.
 
 mod args;
+mod away;
 #[cfg(test)]
 pub mod bench_test;
 mod build;
@@ -32,6 +33,7 @@ mod wakers;
 mod watches;
 
 pub use args::BootArgs;
+pub use away::{Away, Discarded, GONE};
 pub use console::Console;
 pub use create::{CreateError, METADATA_FRAMES, Order};
 pub use deaths::Deaths;
@@ -41,7 +43,7 @@ pub use image::{Image, Sent};
 pub use images::Images;
 pub use incoming::{Incoming, Next as NextPart};
 pub use life::{Devices, End, Handling, PageFault, Shortage, State};
-pub use memory::{Memory, PageError};
+pub use memory::{Memory, PageError, Pages};
 pub use queues::{EMPTY_LINK, Link, Queue, Queues};
 pub use registers::Registers;
 pub use requested::Requested;

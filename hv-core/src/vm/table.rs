@@ -13,6 +13,7 @@ use abi::claim::Claim;
 use abi::limits::LIVE_IMAGES;
 use abi::record::{Args, Cell, NONE, Record, place};
 use abi::swap::{Bundle, tier};
+use abi::tenant::Tenant;
 use abi::vm::{ImageId, Seat, Slot, VmId};
 use backend::Backend;
 use core::marker::PhantomData;
@@ -46,6 +47,8 @@ pub struct Leavings {
     pub frames: u32,
     /// What is pending for it.
     pub pending: u64,
+    /// The directory of its pages that are out one by one ([`super::Away::keep`]).
+    pub away: u32,
 }
 
 /// All slots. Owns the context frames of its VMs: nobody else makes a pointer to one.
@@ -327,9 +330,44 @@ impl<B: Backend> Table<B> {
             let tenant = record.tenant();
             self.pooled.0 -= 1;
             self.pooled.1 -= u64::from(bundle.bytes);
-            self.tenants.unpools(tenant, bundle.bytes);
+            self.tenants.unpools(tenant, bundle.bytes.into());
         }
         Some(bundle)
+    }
+
+    /// The directory of the pages that the VM in a slot has out one by one, while it is out itself; 0 for none.
+    pub fn away(&self, slot: Slot) -> u32 {
+        let record = self.record(slot).filter(|record| matches!(record.place, place::OUT | place::WAITING));
+        record.map(|record| record.next).filter(|&next| next != NONE).unwrap_or(0)
+    }
+
+    /// The same; the record has it no longer.
+    pub fn take_away(&mut self, slot: Slot) -> u32 {
+        let away = self.away(slot);
+        if let Some(record) = self.records.get_mut(slot.index()).filter(|_| away != 0) {
+            record.next = NONE;
+        }
+        away
+    }
+
+    /// A page of the VM in a slot takes so many bytes of the pool.
+    pub fn pools_page(&mut self, slot: Slot, bytes: u32) {
+        let Some(tenant) = self.record(slot).map(Record::tenant) else { return };
+        self.pooled.1 += u64::from(bytes);
+        self.tenants.pools(tenant, bytes);
+    }
+
+    /// Pages of the VM in a slot take so many bytes of the pool no longer.
+    pub fn unpools_pages(&mut self, slot: Slot, bytes: u64) {
+        if let Some(tenant) = self.record(slot).map(Record::tenant) {
+            self.unpools_of(tenant, bytes);
+        }
+    }
+
+    /// The same, of a VM of this tenant which may be gone.
+    pub fn unpools_of(&mut self, tenant: Tenant, bytes: u64) {
+        self.pooled.1 = self.pooled.1.saturating_sub(bytes);
+        self.tenants.unpools(tenant, bytes);
     }
 
     /// The bundle of the VM in a slot, which lies in the pool, lies in the slot's swap region from now on. What it was; `None`, and nothing has changed, for any other.
@@ -341,7 +379,7 @@ impl<B: Backend> Table<B> {
         let tenant = record.tenant();
         self.pooled.0 -= 1;
         self.pooled.1 -= u64::from(old.bytes);
-        self.tenants.unpools(tenant, old.bytes);
+        self.tenants.unpools(tenant, old.bytes.into());
         self.on_disk += 1;
         Some(old)
     }
@@ -391,8 +429,9 @@ impl<B: Backend> Table<B> {
         let (seat, ran_ticks, charges, ipv4) = (vm.seat, vm.ran_ticks, vm.charges, vm.ipv4);
         self.seats.give_back(seat);
         let record = self.records.get_mut(id.slot.index())?;
-        let &Leavings { bundle, frames, pending } = leavings;
+        let &Leavings { bundle, frames, pending, away } = leavings;
         (record.place, record.ipv4, record.early) = (place::OUT, ipv4, pending);
+        record.next = if away == 0 { NONE } else { away };
         (record.bundle, record.frames, record.ran_ticks, record.charges) = (bundle, frames, ran_ticks, charges);
         // Whoever held it back has said so of a VM that idled.
         record.held_by = 0;

@@ -163,9 +163,9 @@ impl Tenants {
     }
 
     /// They lie there no longer. [`Tenants::pools`] was called with them.
-    pub fn unpools(&mut self, tenant: Tenant, bytes: u32) {
+    pub fn unpools(&mut self, tenant: Tenant, bytes: u64) {
         if let Some(account) = self.find(tenant).and_then(|number| self.account(number)) {
-            account.standing.pooled = account.standing.pooled.saturating_sub(bytes.into());
+            account.standing.pooled = account.standing.pooled.saturating_sub(bytes);
         }
     }
 

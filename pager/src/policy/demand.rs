@@ -75,6 +75,8 @@ impl<const CLUSTER: u32> Policy for Demand<CLUSTER> {
             PagerEvent::OutOfFrames { .. } => {}
             // It chooses nobody, so nobody goes out.
             PagerEvent::Room { .. } | PagerEvent::Stays { .. } => {}
+            // Nor a page.
+            PagerEvent::Looked { .. } | PagerEvent::Gone { .. } | PagerEvent::Came { .. } => {}
         }
         Ok(None)
     }

@@ -58,6 +58,8 @@ impl Core {
             | PagerCommand::CopyImage { vm, .. }
             | PagerCommand::Resume { vm }
             | PagerCommand::Refuse { vm, .. }
+            | PagerCommand::Look { vm, .. }
+            | PagerCommand::Away { vm, .. }
             | PagerCommand::Out { vm } => vm,
         };
         let image = self.guests.get(&vm).expect("commands name living VMs").image;
@@ -102,7 +104,7 @@ impl Core {
             PagerCommand::Resume { .. } => guest.resumed = true,
             // Nobody is ended who does not wait for a page.
             PagerCommand::Refuse { .. } => guest.refused |= !guest.resumed,
-            PagerCommand::Out { .. } => panic!("{command:?}"),
+            PagerCommand::Out { .. } | PagerCommand::Look { .. } | PagerCommand::Away { .. } => panic!("{command:?}"),
         }
         None
     }
@@ -368,7 +370,8 @@ proptest! {
                         prop_assert!(count > 0 && end.is_some_and(|end| end <= sizes[&vm]));
                     }
                     PagerCommand::CopyImage { vm, page } => prop_assert!(page < sizes[&vm]),
-                    PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } | PagerCommand::Out { .. } => {}
+                    PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } => {}
+                    other => prop_assert!(false, "{:?} is no answer", other),
                 }
             }
         }

@@ -33,7 +33,11 @@ pub fn served(command: &PagerCommand) -> Option<VmId> {
         PagerCommand::MapZero { vm, .. } | PagerCommand::MapImage { vm, .. } | PagerCommand::CopyImage { vm, .. } => {
             Some(vm)
         }
-        PagerCommand::Resume { .. } | PagerCommand::Refuse { .. } | PagerCommand::Out { .. } => None,
+        PagerCommand::Resume { .. }
+        | PagerCommand::Refuse { .. }
+        | PagerCommand::Out { .. }
+        | PagerCommand::Look { .. }
+        | PagerCommand::Away { .. } => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What is simulated is a machine without a memory tier: who is not in lies on a disk. The choice of who goes out is made by
 //! [`pager::victims::Victims`] with each of its orders, word for word as on a machine; around it stands a core that lets VMs in and out at
-//! once ([`machine`]). What no policy can do better stands beside it ([`optimum`]). Traces are made from a seed, and are the same on every run
+//! once ([`machine`]); where single pages go out, by [`pager::pages::Single`] with each of its rules ([`single`]). What no policy can do better stands beside it ([`optimum`]). Traces are made from a seed, and are the same on every run
 //! ([`trace`]).
 #![forbid(unsafe_code)]
 
@@ -11,9 +11,11 @@ pub mod admission;
 pub mod machine;
 pub mod optimum;
 mod random;
+pub mod single;
 pub mod trace;
 
 pub use machine::{Comes, Policy, play};
+pub use single::{PagePolicy, play_pages};
 pub use trace::{Shape, Trace};
 
 /// What became of a trace's wakes.

@@ -4,7 +4,7 @@ use super::plot::{self, Line};
 use super::{Bench, Entry, Figure, Repeats, write};
 use crate::error::{Context, Result, fail};
 use paging_simulator::trace::{PAGES, Pattern};
-use paging_simulator::{Comes, Outcome, Policy, Shape, Trace, optimum, play};
+use paging_simulator::{Comes, Outcome, PagePolicy, Policy, Shape, Trace, optimum, play, play_pages};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -96,6 +96,9 @@ fn played(play: &Play) -> Row {
         for policy in [Policy::Sieve, Policy::Lru] {
             let name = format!("{}, pages", policy.name());
             results.push(cell(&name, self::play(&trace, room, policy, Comes::PageByPage)));
+        }
+        for policy in PagePolicy::ALL {
+            results.push(cell(policy.name(), play_pages(&trace, play.room * PAGES, policy)));
         }
         results.push(cell(BEST_BY_PAGE, optimum::by_page(&trace, room * PAGES as usize)));
     }

@@ -96,6 +96,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "memory-hog" => Deed::Check(memory_hog),
         "memory-hoard" => Deed::Check(memory_hoard),
         "memory-noise" => Deed::Check(memory_noise),
+        "memory-patterns" => Deed::Check(memory_patterns),
         "fresh-memory" => Deed::Check(fresh_memory),
         _ => return None,
     })
@@ -299,6 +300,24 @@ fn noise(address: u64) -> u64 {
 fn memory_noise() -> Result<(), Escape> {
     let words = (FREE_FROM..FREE_FROM + NOISE_PAGES * PAGE).step_by(8);
     if peek64(FREE_FROM) == noise(FREE_FROM) {
+        for address in words {
+            let is_there = peek64(address) == noise(address);
+            Escape::unless(is_there, "a page does not hold what was written the last time", address)?;
+        }
+        return Ok(());
+    }
+    for address in words {
+        // SAFETY: the heap ends below.
+        unsafe { poke64(address, noise(address)) };
+    }
+    Ok(())
+}
+
+/// Two words of each page of its memory that are like no others.
+fn memory_patterns() -> Result<(), Escape> {
+    let pages = (FREE_FROM..memory_bytes()).step_by(4096);
+    let words = pages.flat_map(|page| [page + 8, page + 64 * (1 + (page >> 12) % 63)]);
+    if peek64(FREE_FROM + 8) == noise(FREE_FROM + 8) {
         for address in words {
             let is_there = peek64(address) == noise(address);
             Escape::unless(is_there, "a page does not hold what was written the last time", address)?;

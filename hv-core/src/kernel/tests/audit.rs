@@ -5,7 +5,7 @@ use crate::component::{EndpointId, MAX_ENDPOINTS, Party, Run};
 use crate::kernel::Kernel;
 use crate::memory::{CLASSES, Owner, OwnerClass, PhysAddr};
 use crate::service::{Open, Order};
-use crate::vm::{AccountNumber, Devices, DiskTold, METADATA_FRAMES, NEVER, Queue, Seed, State, Vm};
+use crate::vm::{AccountNumber, Away, Devices, DiskTold, METADATA_FRAMES, NEVER, Queue, Seed, State, Vm};
 use abi::charges::Charges;
 use abi::component::layout;
 use abi::control::ControlReply;
@@ -31,7 +31,36 @@ fn leaving() -> impl Iterator<Item = Queue> {
     (0..=MAX_ENDPOINTS).map(|index| Queue::Leaving(EndpointId::new(index)))
 }
 
+/// What a directory of pages that are out names.
+fn named(away: &Away) -> Vec<Bundle> {
+    let mut from = 0;
+    let next = || {
+        let (page, bundle) = away.next(from)?;
+        from = page + 1;
+        Some(bundle)
+    };
+    core::iter::from_fn(next).collect()
+}
+
 impl<const TIMER: bool> Machine<TIMER> {
+    /// Looks which pages are out of each VM.
+    fn look_away(&mut self) {
+        self.away.clear();
+        for slot in self.kernel.vms.slots() {
+            let mut pages = named(&Away::found(self.kernel.vms.away(slot)));
+            if let Some(memory) = self.kernel.vms.get(slot).and_then(|vm| vm.life.memory()) {
+                pages.extend(named(memory.away()));
+                assert_eq!(pages.len(), memory.away().pages() as usize, "pages of slot {slot} that are out");
+            }
+            self.away.insert(slot, pages);
+        }
+    }
+
+    /// Those of the VM in a slot, at the last look.
+    fn pages_of(&self, slot: Slot) -> &[Bundle] {
+        self.away.get(&slot).map_or(&[], |pages| pages)
+    }
+
     /// Each tick is counted once, and what is charged to VMs is theirs, wherever they are, or was of those that have ended.
     pub fn audit_account(&mut self) {
         let ControlReply::Account {
@@ -62,7 +91,8 @@ impl<const TIMER: bool> Machine<TIMER> {
     }
 
     /// Each tenant has what its VMs are together, wherever they are, those counted that boot has written; and nobody else has an account.
-    pub fn audit_tenants(&self) {
+    pub fn audit_tenants(&mut self) {
+        self.look_away();
         let vms = &self.kernel.vms;
         let mut sums: BTreeMap<u32, (u32, u64, u64)> = BTreeMap::new();
         for slot in vms.slots() {
@@ -71,8 +101,14 @@ impl<const TIMER: bool> Machine<TIMER> {
             };
             let sum = sums.entry(tenant.raw()).or_default();
             let bundle = vms.bundle(slot).filter(|bundle| !bundle.is_on_disk());
-            let pooled = bundle.map_or(0, |bundle| bundle.bytes.into());
+            let pages: u64 = self.pages_of(slot).iter().map(|bundle| u64::from(bundle.bytes)).sum();
+            let pooled = bundle.map_or(0, |bundle| u64::from(bundle.bytes)) + pages;
             *sum = (sum.0 + 1, sum.1 + u64::from(limit), sum.2 + pooled);
+        }
+        for (tenant, bundle) in self.kernel.cpu.given_back.iter().filter(|(tenant, _)| !tenant.is_unsaid()) {
+            if let Some(sum) = sums.get_mut(&tenant.raw()) {
+                sum.2 += u64::from(bundle.bytes);
+            }
         }
         let mut from = 0;
         while let Some((number, tenant, standing)) = vms.tenants().next(from) {
@@ -264,7 +300,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             let Kernel { vms, cpu, .. } = &mut self.kernel;
             let [memory, metadata, tables] = of_slot.remove(&slot).unwrap_or_default();
             let Some(vm) = vms.get(slot) else {
-                assert_eq!([memory, metadata, tables], [0; 3], "the empty slot {slot} owns frames");
+                let kept = Away::found(vms.away(slot)).frames();
+                assert_eq!([memory, metadata, tables], [0, 0, kept], "the empty slot {slot} owns frames");
                 continue;
             };
             assert_eq!(metadata, METADATA_FRAMES, "{}", vm.id);
@@ -277,7 +314,8 @@ impl<const TIMER: bool> Machine<TIMER> {
             assert_eq!([own, table_pages], [memory, tables], "{}", vm.id);
             let reservation = mem.reservation();
             assert_eq!(reservation.held(), memory + tables + metadata, "{}", vm.id);
-            assert!(reservation.held() <= reservation.limit(), "{}", vm.id);
+            let away = mem.away();
+            assert!(reservation.held() - away.frames() + away.pages() <= mem.claim().limit, "{}", vm.id);
             lacking += u64::from(reservation.reserve().saturating_sub(reservation.held()));
             let (mut found_own, mut found_shared) = (BTreeSet::new(), 0);
             for page in 0..mem.pages() {
@@ -532,6 +570,7 @@ impl<const TIMER: bool> Machine<TIMER> {
 
     /// What swap knows to be in its pool is what the records say, and what it has just stored.
     fn audit_pool(&mut self) {
+        self.look_away();
         let Some(&party) = self.parties(Service::Swap).first() else { return };
         // What it has said and the core has not taken, it will hear of.
         let heard = self.kernel.cpu.endpoints.get_mut(party).is_some_and(|endpoint| !endpoint.has_untaken());
@@ -541,7 +580,11 @@ impl<const TIMER: bool> Machine<TIMER> {
         let bundles: BTreeMap<_, _> =
             vms.filter_map(|slot| Some((self.kernel.vms.named(slot)?, self.kernel.vms.bundle(slot)?))).collect();
         let (on_disk, pooled): (Vec<&Bundle>, Vec<&Bundle>) = bundles.values().partition(|bundle| bundle.is_on_disk());
-        let sums = (pooled.len(), pooled.iter().map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
+        let pages: BTreeMap<u64, Bundle> =
+            self.away.values().flatten().map(|bundle| (bundle.counter, *bundle)).collect();
+        let all = pooled.iter().copied().chain(pages.values());
+        let given_back = cpu.given_back.iter().map(|(_, bundle)| bundle);
+        let sums = (pooled.len(), all.chain(given_back).map(|bundle| u64::from(bundle.bytes)).sum::<u64>());
         assert_eq!(total, sums, "what lies in the pool");
         assert_eq!(self.kernel.vms.on_disk() as usize, on_disk.len(), "what lies on the disks");
         let knows_all = cpu.endpoints.get(party).is_some_and(|endpoint| endpoint.resync.is_none() && !endpoint.owes);
@@ -553,6 +596,18 @@ impl<const TIMER: bool> Machine<TIMER> {
         let hardware = self.hardware.borrow();
         let swap = hardware.components[rank].swap();
         assert_eq!(swap.surprises, 0, "swap was asked for what it does not have");
+        let known: BTreeMap<u64, Bundle> =
+            swap.pages.iter().map(|(counter, (_, bundle))| (*counter, *bundle)).collect();
+        for (counter, bundle) in &pages {
+            assert_eq!(known.get(counter), Some(bundle), "a page lies in the pool");
+        }
+        let discarded: BTreeSet<u64> = self.kernel.cpu.discarded.all().iter().map(|bundle| bundle.counter).collect();
+        let given_back: BTreeSet<u64> = self.kernel.cpu.given_back.iter().map(|(_, bundle)| bundle.counter).collect();
+        for (counter, (vm, _)) in swap.pages.iter().filter(|(counter, _)| !pages.contains_key(counter)) {
+            let goes = self.kernel.cpu.windows.sending(*vm, *counter).is_some();
+            let known = goes || discarded.contains(counter) || given_back.contains(counter);
+            assert!(known, "a page of {vm} lies in the pool and nobody knows");
+        }
         for (vm, bundle) in &bundles {
             assert_eq!(swap.known.get(vm), Some(bundle), "{vm} lies in the pool, or on the disks");
         }
@@ -572,11 +627,19 @@ impl<const TIMER: bool> Machine<TIMER> {
             let pages = match open.get(&window).map(|open| open.order) {
                 Some(Order::Store { pages, .. } | Order::Load { pages, .. }) => pages,
                 Some(Order::Promised) | None => 0,
+                Some(Order::Pages { pages, .. }) => pages.bits.count_ones(),
             };
-            for index in 0..64_u32.max(pages + 1) {
+            // Those that were answered are not there any more.
+            let is_there = |index: u32| match open.get(&window).map(|open| open.order) {
+                Some(Order::Pages { pages, left, .. }) => {
+                    cpu.windows.page_at(window, index).is_some_and(|page| left >> (page - pages.first) & 1 != 0)
+                }
+                _ => index < pages,
+            };
+            for index in 0..65_u32.max(pages + 1) {
                 let at = layout::SWAP_WINDOW + window as u64 * WINDOW_BYTES + u64::from(index) * PAGE_SIZE;
                 let leaf = cpu.components.list[rank].space.tables().walk(at);
-                assert_eq!(leaf.is_some(), index < pages, "page {index} of window {window}");
+                assert_eq!(leaf.is_some(), is_there(index), "page {index} of window {window}");
                 let Some(leaf) = leaf else { continue };
                 let open = open[&window];
                 let (owner, _) = cpu.frames.owner_of(leaf.frame);

@@ -22,12 +22,12 @@ const PLACES: Places = Places { slots: 64, seats: 32 };
 const DATA: u32 = IMAGE_PAGE + 1;
 const HEAP: u32 = IMAGE_PAGE + 12;
 
-fn poke(page: u32, offset: u64, value: u64) -> Step {
+pub fn poke(page: u32, offset: u64, value: u64) -> Step {
     Step::Poke { address: u64::from(page) * PAGE_SIZE + offset, value }
 }
 
 /// It takes note of what is pending, sets its alarm, and idles.
-fn alarm(due: u64) -> [Step; 4] {
+pub fn alarm(due: u64) -> [Step; 4] {
     let field = |offset: usize| poke(1, offset as u64, 0);
     [
         field(core::mem::offset_of!(abi::guest::RegisterPage, pending)),
@@ -63,7 +63,7 @@ pub fn machine(count: u32) -> (Machine<true>, Vec<VmId>) {
 }
 
 /// The word at an address of a VM that is in.
-fn word(machine: &mut Machine<true>, vm: VmId, page: u32, offset: usize) -> Option<u64> {
+pub fn word(machine: &mut Machine<true>, vm: VmId, page: u32, offset: usize) -> Option<u64> {
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     let memory = vms.by_id(vm)?.life.memory()?;
     core_memory(memory.frame(&mut cpu.frames, page)?, PAGE_SIZE).load64(offset)
@@ -280,7 +280,7 @@ fn what_comes_for_a_vm_that_is_on_its_way_is_not_lost() {
 }
 
 /// The VM does what is next, and idles. (When nothing else happens, the machine sleeps until the next alarm.)
-fn wake(machine: &mut Machine<true>, vm: VmId, steps: impl IntoIterator<Item = Step>) {
+pub fn wake(machine: &mut Machine<true>, vm: VmId, steps: impl IntoIterator<Item = Step>) {
     machine.guests.borrow_mut().steps.extend(steps);
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     let of = vms.by_id(vm).expect("it is in");

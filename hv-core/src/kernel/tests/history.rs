@@ -66,6 +66,8 @@ pub enum Event {
     Hold(u8),
     /// The pager chooses a VM to go out.
     Out(u8),
+    /// It chooses pages of one, or looks at them.
+    Pages(u8, bool, u64),
     /// Of the VMs that control the machine the one of this number writes a message into its ring, and this word as an index of it,
     /// and rings.
     Call(u8, u32, [u64; 4], Option<(bool, u64)>),
@@ -142,7 +144,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn kind() -> impl Strategy<Value = u32> {
     prop_oneof![
-        0x101_u32..0x118,
+        0x101_u32..0x119,
         0x201_u32..0x214,
         0x301_u32..0x315,
         0x401_u32..0x418,
@@ -224,6 +226,8 @@ pub fn event(lies: bool) -> impl Strategy<Value = Event> {
         1 => (rank(), due(lies)).prop_map(|(rank, due)| Event::Flaw(rank, due)),
         2 => any::<u8>().prop_map(Event::Hold),
         6 => any::<u8>().prop_map(Event::Out),
+        6 => (any::<u8>(), prop::bool::weighted(0.8), prop_oneof![Just(u64::MAX), any::<u64>()])
+            .prop_map(|(vm, away, pages)| Event::Pages(vm, away, pages)),
         4 => (any::<u8>(), prop_oneof![3 => 0x401_u32..0x423, 1 => kind()], [word(), word(), word(), word()], lie())
             .prop_map(|(number, kind, words, lie)| Event::Call(number, kind, words, lie)),
         3 => Just(Event::Nic),
@@ -484,6 +488,16 @@ impl<const TIMER: bool> History<TIMER> {
                 if let FakeRole::Sched(sched) = &mut self.machine.hardware.borrow_mut().components[rank].role {
                     sched.hold = Some(*number);
                 }
+            }
+            Event::Pages(number, away, pages) => {
+                let pagers = self.machine.parties(Service::Pager);
+                let endpoint = pagers[usize::from(*number) % pagers.len()];
+                let rank = self.machine.kernel.cpu.endpoints.rank(endpoint).expect("a component");
+                if let FakeRole::Pager(pager) = &mut self.machine.hardware.borrow_mut().components[rank].role {
+                    pager.pages = Some((*number, *away, *pages));
+                }
+                self.machine.kernel.cpu.ring(endpoint);
+                self.machine.hardware.borrow_mut().asleep = false;
             }
             Event::Out(number) => {
                 let pagers = self.machine.parties(Service::Pager);

@@ -97,6 +97,8 @@ pub struct Machine<const TIMER: bool> {
     pub guests: Rc<RefCell<Guests>>,
     /// VMs that were seen to have ended, since somebody last looked.
     pub ended: BTreeSet<VmId>,
+    /// Pages that are out of each VM, at the last look ([`super::audit`]).
+    pub away: std::collections::BTreeMap<abi::vm::Slot, Vec<abi::swap::Bundle>>,
     /// The virtual disk of the VM that is created next.
     pub next_disk: Attachment,
     /// Since when components and VMs share the CPU: ticks of those components and of guests, since the others had their turn.
@@ -398,7 +400,10 @@ impl<const TIMER: bool> Machine<TIMER> {
                 reserved: 0,
                 entry,
                 chosen: 0,
-                programs: POLICIES.map(|name| policy(&mut frames, name)),
+                programs: core::array::from_fn(|at| match POLICIES.get(at) {
+                    Some(name) => policy(&mut frames, name),
+                    None => zerocopy::FromZeros::new_zeroed(),
+                }),
             })
             .collect();
         let sources = Sources {
@@ -438,7 +443,17 @@ impl<const TIMER: bool> Machine<TIMER> {
         }
         kernel.start_components();
         let next_disk = Attachment::NONE;
-        Machine { kernel, wires, hardware, guests, ended: BTreeSet::new(), shared: None, next_disk, _ram: ram }
+        Machine {
+            kernel,
+            wires,
+            hardware,
+            guests,
+            ended: BTreeSet::new(),
+            away: std::collections::BTreeMap::new(),
+            shared: None,
+            next_disk,
+            _ram: ram,
+        }
     }
 
     /// Create a VM as an operator would.

@@ -83,6 +83,12 @@ pub struct Pager {
     pub idles: Option<SharedMemory>,
     /// It chooses this one of those that it knows to go out.
     pub out: Option<u8>,
+    /// It looks at these pages of this one of them, or chooses them to go out.
+    pub pages: Option<(u8, bool, u64)>,
+    /// What it was told of them: first page, those that are gone, or are there and were used.
+    pub looked: Vec<(VmId, u32, u64, u64)>,
+    pub gone: Vec<(VmId, u32, u64)>,
+    pub came: Vec<(VmId, u32)>,
     /// What the core has said that stays, and why.
     pub stays: Vec<(VmId, Stays)>,
     /// What was wanted last.
@@ -197,6 +203,11 @@ impl Role {
                 let all: Vec<_> = pager.vms.keys().copied().collect();
                 if let Some(number) = pager.out.take().filter(|_| !all.is_empty()) {
                     unsent.push_back(PagerCommand::Out { vm: all[usize::from(number) % all.len()] }.into());
+                }
+                if let Some((number, away, pages)) = pager.pages.take().filter(|_| !all.is_empty()) {
+                    let vm = all[usize::from(number) % all.len()];
+                    let look = PagerCommand::Look { vm, page: 0, pages };
+                    unsent.push_back(if away { PagerCommand::Away { vm, page: 0, pages } } else { look }.into());
                 }
             }
             Role::Net(_) | Role::Swap(_) | Role::Disk(_) => {}
@@ -377,6 +388,12 @@ impl Pager {
                 answers.extend(self.choose().map(|vm| Message::from(PagerCommand::Out { vm })));
             }
             PagerEvent::Stays { vm, why, .. } => self.stays.push((vm, why)),
+            PagerEvent::Looked { vm, page, used, there, .. } => {
+                assert_eq!(used & !there, 0, "{vm} uses pages that are not there");
+                self.looked.push((vm, page, used, there));
+            }
+            PagerEvent::Gone { vm, page, gone, .. } => self.gone.push((vm, page, gone)),
+            PagerEvent::Came { vm, page, .. } => self.came.push((vm, page)),
         }
     }
 

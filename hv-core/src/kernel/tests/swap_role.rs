@@ -29,6 +29,8 @@ pub struct Swap {
     pub kept_free: u64,
     /// What it knows to be in the pool.
     pub known: BTreeMap<VmId, Bundle>,
+    /// The same of single pages, by the numbers of their orders.
+    pub pages: BTreeMap<u64, (VmId, Bundle)>,
     /// What is there, whether it knows or not.
     pool: BTreeMap<u32, Stored>,
     /// What lies on the disks, by region.
@@ -75,6 +77,7 @@ impl Swap {
             pool_bytes,
             kept_free: 0,
             known: BTreeMap::new(),
+            pages: BTreeMap::new(),
             pool: BTreeMap::new(),
             disk: BTreeMap::new(),
             unread: false,
@@ -104,6 +107,7 @@ impl Swap {
     fn place(&self, bytes: u32) -> Option<u32> {
         let units = |bytes: u32| bytes.div_ceil(u32::try_from(UNIT_BYTES).expect("small"));
         let in_pool = self.known.values().filter(|other| !other.is_on_disk());
+        let in_pool = in_pool.chain(self.pages.values().map(|(_, bundle)| bundle));
         let taken: Vec<_> = in_pool.map(|other| (other.place, other.place + units(other.bytes))).collect();
         let ends = core::iter::once(0).chain(taken.iter().map(|&(_, end)| end));
         let fits = |&place: &u32| {
@@ -118,7 +122,27 @@ impl Swap {
         let answer = match event {
             SwapEvent::Hello => {
                 self.known.clear();
+                self.pages.clear();
                 self.moving.clear();
+                return;
+            }
+            SwapEvent::Holds { vm, bundle } if bundle.tier == tier::PAGE => {
+                assert!(self.pages.insert(bundle.counter, (vm, bundle)).is_none(), "told twice");
+                return;
+            }
+            SwapEvent::Forget { bundle, .. } if bundle.tier == tier::PAGE => {
+                self.pages.remove(&bundle.counter);
+                return;
+            }
+            SwapEvent::StorePages { vm, counter, pages, window, spare } => {
+                let pool_bytes = self.pool_bytes;
+                self.pool_bytes -= if spare { 0 } else { self.kept_free };
+                for index in 0..pages {
+                    let answer = self.store_page(vm, counter + u64::from(index), window, index);
+                    answers.extend((!self.silent).then(|| Message::from(answer)));
+                }
+                assert!(self.page(window, pages as usize).is_none(), "{vm}: more pages than were said");
+                self.pool_bytes = pool_bytes;
                 return;
             }
             SwapEvent::Holds { vm, bundle } => {
@@ -211,7 +235,43 @@ impl Swap {
         SwapCommand::Stored { vm, bundle }
     }
 
+    /// One page goes out by itself.
+    fn store_page(&mut self, vm: VmId, counter: u64, window: u32, index: u32) -> SwapCommand {
+        let (memory, write) = self.page(window, index as usize).expect("it was promised");
+        assert!(!write, "a page of {vm} goes out and can be written");
+        let mut bytes = vec![0; usize::try_from(PAGE_SIZE).expect("small")];
+        memory.read(0, &mut bytes).expect("a page");
+        let Some(place) = self.place(PACKED) else { return SwapCommand::Refused { vm, counter } };
+        let bundle = Bundle { counter, checksum: !counter, place, bytes: PACKED, pages: 1, tier: tier::PAGE };
+        self.pages.insert(counter, (vm, bundle));
+        let units = PACKED / 64;
+        self.pool.retain(|&first, other| first + other.bundle.bytes / 64 <= place || first >= place + units);
+        self.pool.insert(place, Stored { bundle, pages: vec![(0, bytes)], kept: Vec::new() });
+        SwapCommand::Stored { vm, bundle }
+    }
+
+    fn load_page(&mut self, vm: VmId, bundle: &Bundle, window: u32) -> SwapCommand {
+        let counter = bundle.counter;
+        assert_eq!(
+            self.pages.get(&counter),
+            Some(&(vm, *bundle)),
+            "a page of {vm} comes from what swap was not told of"
+        );
+        let stored = self.pool.get(&bundle.place).filter(|stored| stored.bundle == *bundle && !self.spoil).cloned();
+        let Some(stored) = stored else {
+            self.surprises += u32::from(!self.spoil);
+            return SwapCommand::Damaged { vm, counter };
+        };
+        let (memory, write) = self.page(window, 0).expect("it was promised");
+        assert!(write && self.page(window, 1).is_none(), "one page of {vm} comes in");
+        memory.write(0, &stored.pages[0].1).expect("a page");
+        SwapCommand::Loaded { vm, counter }
+    }
+
     fn load(&mut self, vm: VmId, bundle: &Bundle, window: u32) -> SwapCommand {
+        if bundle.tier == tier::PAGE {
+            return self.load_page(vm, bundle, window);
+        }
         let counter = bundle.counter;
         assert_eq!(self.known.get(&vm), Some(bundle), "{vm} comes in from what swap was not told of");
         if bundle.is_on_disk() && self.unread {

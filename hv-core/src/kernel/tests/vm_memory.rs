@@ -455,7 +455,7 @@ fn a_released_memory_leaves_no_frame_behind_whatever_holes_it_has() {
     assert_eq!(bench.owned(), ((4, 5), (4, 5, 1)));
     let Bench { mut machine, memory, image } = bench;
     let frames = &mut machine.kernel.cpu.frames;
-    memory.release(frames);
+    let _ = memory.release(frames);
     assert_eq!((frames.count_of(OwnerClass::VmMemory), frames.count_of(OwnerClass::VmTables)), (0, 0));
     assert_eq!(frames.free_frames(), free);
     for page in [DATA, PARTIAL] {
@@ -478,7 +478,7 @@ fn a_single_page_of_each_kind_is_released() {
         let free = bench.frames().free_frames() + 1;
         assert!(give(&mut bench));
         let Bench { mut machine, memory, .. } = bench;
-        memory.release(&mut machine.kernel.cpu.frames);
+        let _ = memory.release(&mut machine.kernel.cpu.frames);
         assert_eq!(machine.kernel.cpu.frames.free_frames(), free);
     }
 }

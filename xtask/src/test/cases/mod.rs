@@ -42,6 +42,7 @@ pub mod pooled;
 pub mod power_cuts;
 mod recovery;
 mod services;
+mod single_pages;
 mod snapshots;
 mod stacks;
 mod state;
@@ -134,6 +135,7 @@ pub fn all(long: bool) -> Vec<Case> {
         net_boot::CASES,
         hardware::CASES,
         hoarders::CASES,
+        single_pages::CASES,
         lazy::CASES,
         every_door::CASES,
         full_pool::CASES,

@@ -302,6 +302,9 @@ fn refused(lab: &Lab) -> Result<()> {
         line("pager", "vm-lru", "ready"),
         line("pager", "vm-fifo", "ready"),
         line("pager", "demand", "ready"),
+        line("pager", "wsclock", "ready"),
+        line("pager", "clock", "ready"),
+        line("pager", "fifo", "ready"),
         line("sched", "fair", "runs"),
         line("sched", "round-robin", "ready"),
         line("sched", "stride", "missing"),
@@ -313,7 +316,7 @@ fn refused(lab: &Lab) -> Result<()> {
         ("policy sched stride", "the module of stride was not loaded at boot; add it to the boot entry"),
         ("policy sched lottery", "the module of lottery was refused at boot, the log says why; rebuild it"),
         ("policy sched drr", "sched has no policy drr; it has fair, round-robin, stride, lottery"),
-        ("policy pager clock", "pager has no policy clock; it has vm-sieve, vm-lru, vm-fifo, demand"),
+        ("policy pager mru", "pager has no policy mru; it has vm-sieve, vm-lru, vm-fifo, demand, wsclock, clock, fifo"),
         ("policy disk stride", "no component disk; \"policy\" lists them"),
     ] {
         match running.monitor(command) {
