@@ -206,6 +206,8 @@ mod tests {
     use std::collections::VecDeque;
 
     const SLOTS: u32 = 8;
+    // It is 256.
+    #[allow(clippy::cast_possible_truncation)]
     const ALL: [Queue; 8] = [
         Queue::Ready,
         Queue::Waiting,

@@ -49,7 +49,7 @@ impl Replace for Clock {
 /// How long, in milliseconds of its VM's own time, a page belongs to the working set after it was used.
 pub const TAU_MS: u32 = 4;
 
-/// `WSClock` (Carr and Hennessy 1981) as Denali had it: a page that its VM has not used for [`TAU_MS`] of the VM's own time goes. A VM that does nothing does not age, so its
+/// `WSClock` (Carr and Hennessy 1981) as Denali had it: a page that its VM has not used for 4 ms of the VM's own time goes. A VM that does nothing does not age, so its
 /// pages go only as a whole.
 #[derive(Debug)]
 pub struct Wsclock;

@@ -195,7 +195,7 @@ proptest! {
         let blues = &mut vms[0];
         for (which, what, ms) in steps {
             let vm = blues[which];
-            let before = machine.kernel.vms.out_count();
+            let before = i64::try_from(machine.kernel.vms.out_count()).expect("few");
             match what {
                 0..5 => _ = machine.kernel.can_come_in(vm) && machine.kernel.raise(vm, pending::NIC),
                 5 if machine.kernel.cpu.all_have_room() => {
@@ -210,7 +210,7 @@ proptest! {
                 _ => go_on(&mut machine, HZ / 1000 * ms),
             }
             // Whoever is out no longer has come in, but for those that have ended or begun.
-            came += before as i64 - machine.kernel.vms.out_count() as i64;
+            came += before - i64::try_from(machine.kernel.vms.out_count()).expect("few");
             let seconds = (machine.wires.now() - start) as f64 / HZ as f64;
             let most = f64::from(wakes) * (1.0 + seconds);
             prop_assert!(came as f64 <= most, "{came} of {most}");
