@@ -89,15 +89,19 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         cpu.bill(swap, vm);
         let rank = cpu.endpoints.rank(swap);
         let frame = rank.and_then(|rank| cpu.components.list[rank].space.unmap_out_window(window, 0));
-        let mut bundle = None;
+        let (mut bundle, mut is_lost) = (None, false);
         if let (Some(frame), Some(body)) = (frame, vm.life.body_mut()) {
-            bundle = body.memory.bring_back(&mut cpu.frames, page, frame);
+            let back = body.memory.bring_back(&mut cpu.frames, page, frame);
+            is_lost = back.is_err();
+            bundle = back.unwrap_or_else(Some);
             body.registers.set_held(body.memory.reservation().held());
         }
         cpu.close_load(vm, window, 0);
         let (seat, pager) = (vm.seat, vm.pager);
-        if vm.life.page_fault().is_some_and(|fault| fault.page == page) {
-            cpu.resume(vm);
+        if is_lost {
+            cpu.end(vm, End::new(EndReason::OutOfMemory, page.into()));
+        } else if vm.life.page_fault().is_some_and(|fault| fault.page == page) {
+            cpu.go_on_with_page(vm, page);
         }
         if let Some(bundle) = bundle {
             cpu.swapped.pages_in += 1;
@@ -133,6 +137,17 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.timers.set(vm.seat, deadline);
         self.arm(deadline);
         true
+    }
+
+    /// A VM goes on that has waited for a page, or waits again for one that is out still: there was no frame for a table.
+    fn go_on_with_page(&mut self, vm: &mut Vm<B>, page: u32) {
+        if !Self::is_away(vm, page) {
+            return self.resume(vm);
+        }
+        vm.life.wait_for_away(self.board.now().saturating_add(self.time.milliseconds(RETRY_MS)));
+        let deadline = vm.deadline();
+        self.timers.set(vm.seat, deadline);
+        self.arm(deadline);
     }
 
     /// Give swap a window with a frame for a page that is out, as soon as there are both.

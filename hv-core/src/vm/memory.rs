@@ -359,7 +359,12 @@ impl<B: Backend> Memory<B> {
         count: u32,
         image: &Image,
     ) -> Result<u32, PageError> {
+        // One by one, as some may be elsewhere.
+        let count = if self.has_away() { 1 } else { count };
         let (golden, count, rights) = image.shared_run(page, count).ok_or(PageError::NoSuchPage)?;
+        if self.has_away() && self.is_elsewhere(page) {
+            return Ok(count);
+        }
         let last = page + count.max(1) - 1;
         if last >= self.pages {
             return Err(PageError::NoSuchPage);

@@ -170,15 +170,25 @@ impl<B: Backend> Memory<B> {
         self.away.trim(frames, &mut self.reservation, owner, first);
     }
 
-    /// What lay elsewhere of a page is in this loose frame, which becomes the page. Where it lay; `None`, and the frame is free, where the page is not out any more.
-    pub fn bring_back(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Option<Bundle> {
+    /// What lay elsewhere of a page is in this loose frame, which becomes the page. Where it lay; `None`, and the frame is free, where the page is not out any more, or
+    /// is out still, as there is no frame for a table.
+    ///
+    /// # Errors
+    /// Where it lay: there is no frame either to say that it lies there still.
+    pub fn bring_back(&mut self, frames: &mut Frames, page: u32, frame: PhysAddr) -> Result<Option<Bundle>, Bundle> {
         let Some(bundle) = self.take_away(frames, page) else {
             self.drop_loose(frames, frame);
-            return None;
+            return Ok(None);
         };
-        // There is a table, or the frame of the one that said where it lay is free for it.
-        let _ = self.settle_plain(frames, page, frame);
-        Some(bundle)
+        if self.settle_plain(frames, page, frame).is_ok() {
+            return Ok(Some(bundle));
+        }
+        if !self.away.prepare(frames, &mut self.reservation, Owner::VmTables(self.slot), page) {
+            return Err(bundle);
+        }
+        self.away.put(page, &bundle);
+        self.reservation.put_away();
+        Ok(None)
     }
 
     /// Whether a loose frame can be had for a page that is out, which no longer counts as one that is.
