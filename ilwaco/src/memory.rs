@@ -28,7 +28,7 @@ pub(crate) fn return_memory() -> u64 {
         freed += unsafe { platform::give_back(first, count) };
     };
     // Connections that somebody has may go on at any time.
-    let kept = crate::net::promised();
+    let kept = heap::promised();
     heap::free_pages(kept, &mut give);
     let mut stack = stack::dead_pages();
     if kept != 0 {

@@ -2,12 +2,11 @@
 //! one that is not to be used, all of it ends with this VM, which is said.
 
 use crate::library::Library;
+use crate::limits::{Limits, UNLIMITED};
 use crate::owners::Owners;
 use crate::state::Boot;
 use crate::store::Store;
 use crate::store::refused::{Refused, Unkept};
-use abi::flow::Flow;
-use abi::quota::Quota;
 use abi::tenant::Tenant;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -25,12 +24,6 @@ pub const OPENS: Duration = Duration::from_secs(60);
 pub const COMMITS: Duration = Duration::from_secs(10);
 /// Quotas that are kept at most.
 pub const QUOTAS: usize = 1024;
-
-/// What the VMs of a tenant may take together, and do in each second.
-pub type Limits = (Quota, Flow);
-
-/// No quota.
-pub const UNLIMITED: Limits = (Quota::NONE, Flow::NONE);
 
 /// How it is with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,6 +39,7 @@ pub mod input;
 pub mod keep;
 pub mod keys;
 pub mod library;
+pub mod limits;
 pub mod lines;
 pub mod link;
 pub mod list;

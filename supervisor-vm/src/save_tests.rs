@@ -1,7 +1,7 @@
 use super::*;
 use crate::anew;
-use crate::keep::Limits;
 use crate::keep::QUOTAS;
+use crate::limits::Limits;
 use crate::lines::hash_of;
 use crate::names::Named;
 use crate::restore;

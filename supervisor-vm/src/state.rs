@@ -1,8 +1,8 @@
 //! What is kept, as records: names of VMs, tokens, quotas, images, the host's key, and which start of the machine it is about. `docs/supervisor.md` has the
 //! format byte by byte.
 
-use crate::keep::Limits;
 use crate::library::{Kept, kept_of};
+use crate::limits::Limits;
 use crate::names::{Named, is_name};
 use crate::owners::Owners;
 use crate::store::journal::Records;

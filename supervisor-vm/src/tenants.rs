@@ -2,7 +2,7 @@
 //! were set here outlive a start of the machine ([`crate::keep`]).
 
 use crate::exposition::{Page, label};
-use crate::keep::Limits;
+use crate::limits::Limits;
 use crate::node::Node;
 use crate::owners::QUOTAS;
 use crate::refusal::said;

@@ -1,7 +1,7 @@
 //! Where the single pages of one VM lie that are out: a directory of leaves, in frames of the VM's own, in which each page has a [`Bundle`]. Whoever has none
 //! out has no such frame, and a leaf is free again when its last page is back.
 
-use super::memory::Pages;
+use super::pages::Pages;
 use crate::memory::{Frames, Owner, PhysAddr, Reservation, core_memory};
 use abi::limits::PAGE_SIZE;
 use abi::swap::Bundle;

@@ -6,8 +6,6 @@
 
 mod single;
 
-pub use single::Pages;
-
 use super::away::Away;
 use super::image::Image;
 use crate::memory::{Denied, Frames, Owner, PhysAddr, Reservation, copy_frame};

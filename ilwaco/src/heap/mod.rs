@@ -4,6 +4,7 @@
 mod first_fit;
 #[cfg(target_os = "none")]
 mod global;
+mod promised;
 
 /// Bytes of the largest allocation among those that are secured together.
 pub(crate) const LARGEST: usize = 9 << 10;
@@ -12,6 +13,7 @@ pub(crate) const LARGEST: usize = 9 << 10;
 pub use global::heap_usage;
 #[cfg(target_os = "none")]
 pub(crate) use global::{free_pages, init, secure};
+pub(crate) use promised::{promise, promised};
 
 /// True for the words with which `alloc` gives up.
 #[cfg(any(target_os = "none", test))]

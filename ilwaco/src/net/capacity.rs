@@ -6,10 +6,8 @@
 
 use super::buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
 use super::device::secure_ring;
-use crate::cell::global;
 use crate::heap;
 use crate::memory::secure_stack;
-use core::cell::Cell;
 
 /// Connections at once that somebody uses, however much memory there is.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -30,11 +28,6 @@ const BELIEVED_US: u64 = 20_000;
 
 const _: () = assert!(RECEIVE_BYTES <= heap::LARGEST && SEND_BYTES <= heap::LARGEST && PROMISED_BYTES <= heap::LARGEST);
 
-global! {
-    /// Bytes that were promised.
-    static PROMISED: Cell<usize> = Cell::new(0);
-}
-
 /// The most connections that somebody may use at once, in so much memory.
 pub(super) fn most(memory_bytes: u64) -> usize {
     let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
@@ -49,19 +42,13 @@ fn carries_bytes(bytes: usize) -> bool {
 
 /// True when so many bytes more are there, in one piece: the heap can carry them, and the machine has the memory, beside what was promised.
 pub(crate) fn secures_bytes(bytes: usize) -> bool {
-    carries_bytes(bytes) && heap::secure(bytes, PROMISED.with(Cell::get))
+    carries_bytes(bytes) && heap::secure(bytes, heap::promised())
 }
 
 /// The same for what was promised to a connection: at most [`PROMISED_BYTES`] of each. False where the promise is broken, since others took more than
 /// could be foreseen.
 pub(crate) fn secures_promised(bytes: usize) -> bool {
     heap::secure(bytes, 0)
-}
-
-/// Bytes that connections may still take.
-#[cfg(target_os = "none")]
-pub(crate) fn promised() -> usize {
-    PROMISED.with(Cell::get)
 }
 
 /// What was promised, and when pages that are not the heap's were last there.
@@ -85,7 +72,7 @@ impl Promises {
     #[inline]
     pub(super) fn keep(&self, (live, queued): (usize, usize), closing: usize) {
         let promise = if live + closing == 0 { 0 } else { promise(live, queued) };
-        PROMISED.with(|promised| promised.set(promise));
+        heap::promise(promise);
     }
 
     /// True when there is memory for what a frame takes beside the heap, to be read and to be sent.

@@ -60,8 +60,6 @@ mod waiting;
 mod wire;
 
 pub use buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
-#[cfg(target_os = "none")]
-pub(crate) use capacity::promised;
 pub use capacity::{MAX_CLOSING, MAX_CONNECTIONS, PROMISED_BYTES};
 pub(crate) use capacity::{secures_bytes, secures_promised};
 pub use content::{Repeated, Summed, block_sums};

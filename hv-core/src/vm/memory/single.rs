@@ -4,6 +4,7 @@ use super::super::image::Image;
 use super::{Memory, PageError};
 use crate::memory::{Frames, Owner, PhysAddr};
 use crate::vm::away::Away;
+use crate::vm::pages::Pages;
 use abi::guest::IMAGE_BASE;
 use abi::limits::PAGE_SHIFT;
 use abi::swap::Bundle;
@@ -13,32 +14,6 @@ use backend::{Backend, Flush, Rights, Tables};
 // It is 0x20.
 #[allow(clippy::cast_possible_truncation)]
 const FIRST: u32 = (IMAGE_BASE >> PAGE_SHIFT) as u32;
-
-/// Pages from this one on, a bit for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pages {
-    pub first: u32,
-    pub bits: u64,
-}
-
-impl Pages {
-    /// Whether a page is one of them.
-    pub fn has(&self, page: u32) -> bool {
-        page.checked_sub(self.first).is_some_and(|at| at < u64::BITS && self.bits >> at & 1 != 0)
-    }
-
-    /// It is none of them any more.
-    pub fn remove(&mut self, page: u32) {
-        if self.has(page) {
-            self.bits &= !(1 << (page - self.first));
-        }
-    }
-
-    /// All of them.
-    pub fn iter(self) -> impl Iterator<Item = u32> {
-        (0..u64::BITS).filter(move |at| self.bits >> at & 1 != 0).filter_map(move |at| self.first.checked_add(at))
-    }
-}
 
 impl<B: Backend> Memory<B> {
     /// Whether some pages are out one by one, or on their way.
