@@ -147,6 +147,17 @@ impl Login {
         Ok((String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code()))
     }
 
+    /// Commands for `sftp`, one a line, in the folder of the keys: what it says, what it says of errors, and its status.
+    pub fn sftp(&self, commands: &str) -> Result<Said> {
+        let ssh = self.command(operator::USER, "key");
+        let words: Vec<&OsStr> = ssh.get_args().collect();
+        let before = words.iter().position(|word| *word == "-p").context(|| "no port".into())?;
+        let mut sftp = Command::new("sftp");
+        sftp.args(&words[..before]).args(["-b", "-", "-P", &self.place.port().to_string()]);
+        sftp.arg(format!("{}@{}", operator::USER, self.place.ip())).env_remove("SSH_AUTH_SOCK").current_dir(&self.dir);
+        Login::said(sftp, commands.as_bytes())
+    }
+
     /// One line that goes well.
     pub fn good(&self, line: &str) -> Result<String> {
         match self.ask(line)? {
