@@ -19,6 +19,7 @@ use crate::save;
 use crate::session::{Session, Stop};
 use crate::shelf;
 use crate::shown::shown;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -37,7 +38,7 @@ enum Open<'n> {
     /// Nothing.
     Nothing,
     /// A file that comes: what it is called, and what that asks for.
-    Coming { called: String, order: ImageOrder, receipt: Receipt<'n> },
+    Coming { called: String, order: Box<ImageOrder>, receipt: Receipt<'n> },
     /// A file that goes.
     Going(Vec<u8>),
     /// What is still to be told of a folder.
@@ -131,7 +132,7 @@ async fn answer<'n>(session: &'n Session, open: &mut Open<'n>, id: u32, ask: Ask
             }
         },
         Ask::Close => match core::mem::replace(open, Open::Nothing) {
-            Open::Coming { called, order, receipt } => match close(session, &called, order, receipt).await {
+            Open::Coming { called, order, receipt } => match close(session, &called, &order, receipt).await {
                 Ok(aside) => {
                     session.aside(&aside).await?;
                     packet::status(id, Status::Ok, "")
@@ -201,7 +202,7 @@ async fn begin<'n>(node: &'n Node, open: &Open<'n>, path: &[u8], flags: u32) -> 
     let failed = |why: String| (Status::Failure, why);
     match Place::of(path) {
         Place::Image(called) if flags & packet::WRITE != 0 => {
-            let order = ImageOrder::called(called).map_err(failed)?;
+            let order = Box::new(ImageOrder::called(called).map_err(failed)?);
             let receipt = node.receive(FILE_BYTES).map_err(failed)?;
             Ok(Open::Coming { called: called.to_string(), order, receipt })
         }
@@ -237,9 +238,9 @@ fn write(open: &mut Open<'_>, offset: u64, data: &[u8]) -> Result<(), String> {
 }
 
 /// A file is whole: it is an image, or why it is none. What is to be said beside.
-async fn close(session: &Session, called: &str, order: ImageOrder, receipt: Receipt<'_>) -> Result<String, String> {
+async fn close(session: &Session, called: &str, order: &ImageOrder, receipt: Receipt<'_>) -> Result<String, String> {
     let node = session.node();
-    let said = images::put(node, &order, &receipt.file).await;
+    let said = images::put(node, order, &receipt.file).await;
     drop(receipt);
     let text = match called.split_once(',') {
         Some((_, rest)) => format!("image put {} ({})", order.name, shown(rest)),
