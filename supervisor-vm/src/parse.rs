@@ -37,6 +37,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
         "help" => return end(Command::Help, words),
         "log" => return log(words),
         "audit" => return end(Command::Audit, words),
+        "metrics" => return end(Command::Metrics, words),
         _ => {}
     }
     if noun == "scp" {

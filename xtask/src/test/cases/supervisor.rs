@@ -434,6 +434,8 @@ fn scripts(running: &Running, login: &Login) -> Result<()> {
 
 fn figures(login: &Login) -> Result<()> {
     let answer = http::get(login.web, "/metrics", SOON)?;
+    let said = login.good("metrics")?;
+    ensure(said.contains("# HELP foraker_vms ") && said.contains("\nforaker_vms "), || said.clone())?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     ensure(answer.status == 200, || format!("{} {text}", answer.status))?;
     let mut known = std::collections::BTreeSet::new();

@@ -47,14 +47,17 @@ fn put(login: &Login, line: &str, file: &[u8]) -> Result<String> {
 
 /// `shop` comes by sftp as it was put, and its length is told before.
 fn comes_back(login: &Login, file: &[u8]) -> Result<()> {
-    let (out, error, status) = login.sftp("ls -l images/shop\nget images/shop by-sftp\nget shop.elf without-folder\n")?;
+    let (out, error, status) =
+        login.sftp("ls -l images/shop\nget images/shop by-sftp\nget shop.elf without-folder\n")?;
     ensure(status == Some(0) && out.contains(&format!(" {} ", file.len())), || format!("{status:?}: {out}{error}"))?;
     for name in ["by-sftp", "without-folder"] {
         let got = std::fs::read(login.dir().join(name)).context(|| format!("cannot read {name}"))?;
         ensure(got == file, || format!("{name}: {} bytes of {}, or others", got.len(), file.len()))?;
     }
     let (_, error, status) = login.sftp("get images/httpd\n")?;
-    ensure(status != Some(0) && error.contains("httpd is not kept on a virtual disk"), || format!("{status:?}: {error}"))
+    ensure(status != Some(0) && error.contains("httpd is not kept on a virtual disk"), || {
+        format!("{status:?}: {error}")
+    })
 }
 
 fn images(lab: &Lab) -> Result<()> {
