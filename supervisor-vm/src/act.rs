@@ -9,7 +9,7 @@ use crate::said::Said;
 use crate::shown::shown;
 use crate::state::NO_IMAGE;
 use crate::{
-    anew, audit, disks, images, list, machine_log, metrics, policies, save, shelf, show, tenants, tokens,
+    anew, audit, disk_wanted, disks, images, list, machine_log, metrics, policies, save, shelf, show, tenants, tokens,
     top,
 };
 use abi::control::{ControlReply, ControlRequest, status};
@@ -225,6 +225,7 @@ async fn look_for_image(node: &Node, name: &str) -> Result<(), String> {
 }
 
 async fn start(node: &Node, name: &str) -> Result<String, String> {
+    disk_wanted::judge(node, name).await?;
     let mut tries = 0..IMAGE_TRIES;
     let (mut control, named) = loop {
         look_for_image(node, name).await?;
