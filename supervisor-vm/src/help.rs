@@ -51,5 +51,5 @@ log --follow [--for SECONDS]               and what is said then, as it comes; S
 audit                                      who has done what, and which VMs have ended
 metrics                                    figures of the machine and its VMs, in Prometheus' text format
 help                                       this
-VM is a name or an id, as vm2.1. Commands can be joined with &&.
+VM is a name or an id, as vm2.1. Commands can be joined with &&. Each that changes something takes --json, too.
 ";

@@ -1,7 +1,8 @@
 //! What a line does.
 
 use crate::act::act;
-use crate::parse::parse;
+use crate::command::Command;
+use crate::parse::{parse, says_json};
 use crate::peer::{FAILED, NO_COMMAND};
 use crate::said::Said;
 use crate::session::{Session, Stop};
@@ -25,12 +26,14 @@ pub async fn run(session: &Session, line: &str, place: Option<&str>) -> Result<u
     let who = session.who();
     for (text, command) in commands {
         let only_asks = command.only_asks();
+        // What a token is was asked for as JSON already.
+        let json = command.changes() && !matches!(command, Command::TokenNew { .. }) && says_json(&text);
         let mut done = pin!(act(session.node(), &who, &text, command));
         let done = if only_asks { session.wait_for(done.as_mut()).await? } else { done.await };
         if session.is_interrupted() {
             return Err(Stop::Interrupted);
         }
-        match done {
+        match done.and_then(|said| if json { said.as_json() } else { Ok(said) }) {
             Ok(Said { text, aside }) => {
                 session.out(&text).await?;
                 beside(session, place.map(|_| ""), &aside).await?;

@@ -229,6 +229,9 @@ fn commands(lab: &Lab) -> Result<()> {
     let limit = shown["limit_bytes"].as_u64();
     let is = shown["id"] == "vm3.1" && shown["image"] == "httpd" && shown["address"] == "10.0.2.19";
     ensure(is && limit == Some(8 << 20), || format!("{shown}"))?;
+    let done = login.good("vm create json --image httpd --json && vm destroy json --json")?;
+    let says = "{\"done\":\"json is created; `vm start json` lets it run\"}\n{\"done\":\"json is destroyed\"}\n";
+    ensure(done == says, || done.clone())?;
     paused(&login)?;
     lists(&login)?;
     figures(&login)?;
