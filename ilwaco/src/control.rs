@@ -187,6 +187,8 @@ pub struct Control {
     answers: Consumer<SharedMemory>,
     page: SharedMemory,
     last: u32,
+    /// What was asked and is not answered to its end: whoever asked waits for it, or has given up.
+    asked: Option<(u32, ControlRequest)>,
     /// Questions whose answers are waited for without this.
     open: Open,
 }
@@ -204,6 +206,7 @@ impl Control {
             answers: Consumer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS)?, ANSWER_SLOTS).ok()?,
             page: memory.sub(BYTES, BYTES)?,
             last: 0,
+            asked: None,
             open: Open::default(),
         })
     }
@@ -233,27 +236,50 @@ impl Control {
         request: ControlRequest,
         mut each: impl FnMut(ControlReply),
     ) -> Result<ControlReply, Error> {
+        self.settle().await;
         let id = self.send(request.into())?;
+        self.asked = Some((id, request));
         loop {
-            let answer = self.next().await;
-            if answer.id != id {
-                self.open.keep(answer);
-                continue;
-            }
-            let reply = ControlReply::try_from(&answer).map_err(|_| Error::Answer)?;
-            let more = match request {
-                ControlRequest::Frames => !matches!(reply, ControlReply::Done { .. }),
-                ControlRequest::Machine => matches!(reply, ControlReply::Machine { .. }),
-                ControlRequest::Tenant { .. } | ControlRequest::NextTenant { .. } => {
-                    matches!(reply, ControlReply::Flow { .. })
-                }
-                _ => false,
-            };
+            let (reply, more) = self.answer_to(id, request).await?;
             if !more {
                 return Ok(reply);
             }
             each(reply);
         }
+    }
+
+    /// Waits for the end of the answer to what was asked last, where whoever asked has given up ([`Control::ask`] was dropped). Until then the core may write into
+    /// the request page, so nothing should be put there before.
+    pub async fn settle(&mut self) {
+        while let Some((id, request)) = self.asked {
+            // What is no answer is the end of it, too.
+            let _ = self.answer_to(id, request).await;
+        }
+    }
+
+    /// The next answer to a request, and whether another one follows.
+    async fn answer_to(&mut self, id: u32, request: ControlRequest) -> Result<(ControlReply, bool), Error> {
+        let answer = loop {
+            let answer = self.next().await;
+            if answer.id == id {
+                break answer;
+            }
+            self.open.keep(answer);
+        };
+        let reply = ControlReply::try_from(&answer).map_err(|_| Error::Answer);
+        let more = match (request, &reply) {
+            (_, Err(_)) => false,
+            (ControlRequest::Frames, Ok(reply)) => !matches!(reply, ControlReply::Done { .. }),
+            (ControlRequest::Machine, Ok(reply)) => matches!(reply, ControlReply::Machine { .. }),
+            (ControlRequest::Tenant { .. } | ControlRequest::NextTenant { .. }, Ok(reply)) => {
+                matches!(reply, ControlReply::Flow { .. })
+            }
+            _ => false,
+        };
+        if !more {
+            self.asked = None;
+        }
+        Ok((reply?, more))
     }
 
     /// Asks the disk component, by way of the core. It may be long before it answers, so the ring is free for others until then: [`Control::answer_of_disks`].

@@ -154,16 +154,44 @@ fn others_are_answered_while_the_disk_component_takes_its_time() {
         assert_eq!(control.answer_of_disks(&first), Ok(None));
         assert_eq!(control.image("ask").await, Ok(ImageId::new(1)));
         let seen = answers();
-        Sim::answer_disks(DiskReply::None);
+        Sim::answer_late(DiskReply::None);
         answers_since(seen).await;
         // Somebody else finds the answer in the ring, and another one that nobody waits for.
-        Sim::answer_disks(done(status::OK, 0));
+        Sim::answer_late(done(status::OK, 0));
         assert_eq!(control.vms().await.map(|vms| vms.len()), Ok(2));
         assert_eq!(control.answer_of_disks(&third), Ok(None));
         assert_eq!(control.answer_of_disks(&first), Ok(Some(DiskReply::None)));
         assert_eq!(control.answer_of_disks(&first), Ok(None), "once");
-        Sim::answer_disks(done(status::DISKS_LOST, 0));
+        Sim::answer_late(done(status::DISKS_LOST, 0));
         assert_eq!(control.answer_of_disks(&third), Err(Error::Refused(status::DISKS_LOST)));
+    });
+}
+
+#[test]
+fn who_asks_next_waits_for_the_answer_to_what_was_given_up() {
+    const PIECE: Piece = Piece { offset: 0, len: 8 };
+    let _sim = Sim::new("");
+    Sim::control(|request, _| match request {
+        ControlRequest::LogRead { .. } => Vec::new(),
+        _ => vec![done(status::NOT_FOUND, 7)],
+    });
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let asked = control.ask(ControlRequest::LogRead { from: 0, to: PIECE }, drop);
+        let given_up = crate::time::timeout(crate::time::Duration::from_millis(1), asked).await;
+        assert!(given_up.is_err(), "nobody has answered");
+        let said = Rc::new(std::cell::Cell::new(false));
+        let says = said.clone();
+        crate::task::spawn(async move {
+            crate::time::sleep(crate::time::Duration::from_millis(5)).await;
+            says.set(true);
+            Sim::answer_late(ControlReply::Log { next: 0, missed: 0, bytes: 0 });
+        })
+        .expect("memory for a task");
+        control.settle().await;
+        assert!(said.get(), "the core may still write into the request page");
+        let next = control.ask(ControlRequest::Component { index: 0 }, drop).await;
+        assert_eq!(next, Ok(done(status::NOT_FOUND, 7)), "an answer is to what was asked");
     });
 }
 
@@ -176,7 +204,7 @@ fn whoever_waits_for_the_disk_component_is_woken() {
         let question = control.ask_disks(NO_ENTRY).expect("room");
         crate::task::spawn(async {
             crate::time::sleep(crate::time::Duration::from_millis(5)).await;
-            Sim::answer_disks(DiskReply::None);
+            Sim::answer_late(DiskReply::None);
         })
         .expect("memory for a task");
         let reply = loop {

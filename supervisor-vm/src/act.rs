@@ -8,7 +8,10 @@ use crate::refusal::{running, said};
 use crate::said::Said;
 use crate::shown::shown;
 use crate::state::NO_IMAGE;
-use crate::{anew, audit, disks, images, list, machine_log, policies, save, shelf, show, tenants, tokens, top};
+use crate::{
+    anew, audit, disk_wanted, disks, images, list, machine_log, metrics, policies, save, shelf, show, tenants, tokens,
+    top,
+};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::PAGE_SIZE;
@@ -74,6 +77,7 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
             audit::note_ended(node).await.map_err(said)?;
             save::export(node).await
         }),
+        Command::Metrics => Box::pin(metrics::page(node)),
         Command::Log { wanted } if wanted.follows() => refuse(
             "a log that is followed comes alone, as the command of a login or at the prompt: ssh ... log --follow",
         ),
@@ -221,6 +225,7 @@ async fn look_for_image(node: &Node, name: &str) -> Result<(), String> {
 }
 
 async fn start(node: &Node, name: &str) -> Result<String, String> {
+    disk_wanted::judge(node, name).await?;
     let mut tries = 0..IMAGE_TRIES;
     let (mut control, named) = loop {
         look_for_image(node, name).await?;

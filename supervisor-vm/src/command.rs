@@ -89,6 +89,8 @@ pub enum Command {
     Log { wanted: LogQuery },
     /// `audit`.
     Audit,
+    /// `metrics`.
+    Metrics,
     /// `help`.
     Help,
 }
@@ -115,6 +117,7 @@ impl Command {
             | Command::TokenList { .. }
             | Command::Log { .. }
             | Command::Audit
+            | Command::Metrics
             | Command::Help => false,
             Command::StateBeginAnew
             | Command::VmCreate { .. }
@@ -137,5 +140,15 @@ impl Command {
             | Command::TokenNew { .. }
             | Command::TokenRm { .. } => true,
         }
+    }
+
+    /// Whether it only asks, so that who has enough of it need not wait for its end: nothing is half done where it is dropped. `audit` writes down first who has
+    /// ended.
+    pub const fn only_asks(&self) -> bool {
+        !self.changes()
+            && !matches!(
+                self,
+                Command::Audit | Command::FleetApply { .. } | Command::ImagePut { .. } | Command::VmConsole { .. }
+            )
     }
 }

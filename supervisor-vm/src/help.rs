@@ -49,6 +49,7 @@ log [--lines N] [--level LEVEL] [--from WHO] [--json]
                                            the last lines of the machine's log: 50; as serious as LEVEL or more; said by core, a component or a VM
 log --follow [--for SECONDS]               and what is said then, as it comes; SECONDS long
 audit                                      who has done what, and which VMs have ended
+metrics                                    figures of the machine and its VMs, in Prometheus' text format
 help                                       this
-VM is a name or an id, as vm2.1. Commands can be joined with &&.
+VM is a name or an id, as vm2.1. Commands can be joined with &&. Each that changes something takes --json, too.
 ";

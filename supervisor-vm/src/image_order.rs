@@ -2,6 +2,7 @@
 
 use crate::library::Kept;
 use crate::lines::hex;
+use crate::shown::shown;
 use crate::wanted::frames;
 use abi::boot::{Program, Segment, program};
 use abi::claim::RESERVE_LEAST;
@@ -51,6 +52,35 @@ impl ImageOrder {
         let name = Name::new(name).filter(|_| good);
         let why = "is no name of an image: take 1 to 16 small letters, digits and dashes, with a letter or a digit at the start";
         Ok(ImageOrder { name: name.ok_or(why)?, memory_bytes: MEMORY, digest: None, args: [0; IMAGE_ARGS_BYTES] })
+    }
+
+    /// An image as a file is called that is sent: its name, and behind it what else is said of it, with commas between them: `shop,memory=8M,args=a=1 b`. What
+    /// follows `args=` are its arguments, to the end.
+    ///
+    /// # Errors
+    ///
+    /// Why it can be none.
+    pub fn called(file: &str) -> Result<ImageOrder, String> {
+        let (name, mut rest) = file.split_once(',').map_or((file, None), |(name, rest)| (name, Some(rest)));
+        let name = name.strip_suffix(".elf").unwrap_or(name);
+        let mut order = ImageOrder::new(name).map_err(|why| format!("`{}` {why}", shown(name)))?;
+        while let Some(part) = rest {
+            if let Some(args) = part.strip_prefix("args=") {
+                order.set_args(args).map_err(|takes| format!("args={}: give {takes}", shown(args)))?;
+                break;
+            }
+            let (part, behind) = part.split_once(',').map_or((part, None), |(part, behind)| (part, Some(behind)));
+            rest = behind;
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            if !ImageOrder::KEYS.contains(&key) {
+                return Err(format!(
+                    "`{}` makes no sense behind {name}: NAME,memory=SIZE,sha256=DIGEST,args=ARGUMENTS",
+                    shown(part)
+                ));
+            }
+            order.set(key, value).map_err(|takes| format!("{key}={}: give {takes}", shown(value)))?;
+        }
+        Ok(order)
     }
 
     /// The same again of one that is kept, with the hash that it had.
@@ -250,6 +280,30 @@ mod tests {
         for name in ["", "-a", "Shop", "a b", "seventeen-letters"] {
             assert!(ImageOrder::new(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_is_called_by_what_is_wanted() {
+        let of = |file: &str| ImageOrder::called(file);
+        assert_eq!(of("shop.elf"), Ok(ImageOrder::new("shop").expect("a name")));
+        let mut order = ImageOrder::new("shop").expect("a name");
+        assert_eq!((order.set("memory", "8M"), order.set_args("a=1,b c=\"d\"")), (Ok(()), Ok(())));
+        assert_eq!(of("shop,memory=8M,args=a=1,b c=\"d\""), Ok(order.clone()));
+        assert_eq!(of("shop.elf,memory=8M,args=a=1,b c=\"d\""), Ok(order));
+        for (file, says) in [
+            ("", "`` is no name of an image"),
+            ("Shop,memory=8M", "`Shop` is no name of an image"),
+            ("shop,", "`` makes no sense behind shop: NAME,memory=SIZE"),
+            ("shop,disk=a", "`disk=a` makes no sense behind shop"),
+            ("shop,memory=1", "memory=1: give bytes, as 16M"),
+            ("shop,sha256=1", "sha256=1: give 64 hexadecimal digits"),
+        ] {
+            let error = of(file).expect_err(file);
+            assert!(error.contains(says), "{file}: {error}");
+        }
+        assert!(
+            of(&alloc::format!("shop,args={}", "a".repeat(129))).is_err_and(|why| why.contains("128 bytes at most"))
+        );
     }
 
     proptest! {

@@ -88,6 +88,15 @@ pub async fn list(node: &Node, query: &ImageQuery, json: bool) -> Result<(String
     Ok((text, more_after))
 }
 
+/// The names of all images.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn all_names(node: &Node) -> Result<Vec<String>, String> {
+    Ok(all(node).await?.into_keys().collect())
+}
+
 /// Names of images that begin so, a hundred at most.
 pub async fn names(node: &Node, begun: &str) -> Vec<String> {
     all(node).await.unwrap_or_default().into_keys().filter(|name| name.starts_with(begun)).take(100).collect()

@@ -22,6 +22,7 @@ pub mod command;
 pub mod complete;
 pub mod console;
 pub mod console_io;
+pub mod disk_wanted;
 pub mod disks;
 pub mod editor;
 pub mod exposition;

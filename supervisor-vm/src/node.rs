@@ -142,9 +142,12 @@ impl Node {
         Ok(())
     }
 
-    /// The control ring, for one who asks; others wait for it.
+    /// The control ring, for one who asks; others wait for it. What somebody has asked who did not wait for the answer is answered by then, so that nothing is
+    /// written into the request page beside what is asked next.
     pub async fn control(&self) -> MutexGuard<'_, Control> {
-        self.control.lock().await
+        let mut control = self.control.lock().await;
+        control.settle().await;
+        control
     }
 
     /// An image's name.

@@ -13,6 +13,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::iter::Peekable;
 
+/// That an answer is to be JSON.
+const JSON: &str = "--json";
+
 /// The commands of a line, which `&&` divides, each behind its text; none of an empty line, or of one that begins with `#`.
 ///
 /// # Errors
@@ -23,7 +26,25 @@ pub fn parse(line: &str) -> Result<Vec<(String, Command)>, String> {
     if words.first().is_none_or(|word| word.starts_with('#')) {
         return Ok(Vec::new());
     }
-    words.split(|word| *word == "&&").map(|words| Ok((words.join(" "), one(words)?))).collect()
+    words.split(|word| *word == "&&").map(|words| Ok((words.join(" "), command(words)?))).collect()
+}
+
+/// Whether the text of a command says that its answer is to be JSON. What stands behind `--` is for others.
+pub fn says_json(text: &str) -> bool {
+    text.split_ascii_whitespace().take_while(|word| *word != "--").any(|word| word == JSON)
+}
+
+/// A command. Each that changes something takes [`JSON`] beside its own words.
+fn command(words: &[&str]) -> Result<Command, String> {
+    let plain = one(words);
+    let at = words.iter().take_while(|word| **word != "--").position(|word| *word == JSON);
+    let (Err(_), Some(at)) = (&plain, at) else { return plain };
+    let mut without = words.to_vec();
+    without.remove(at);
+    match one(&without) {
+        Ok(command) if command.changes() || matches!(command, Command::ImagePut { .. }) => Ok(command),
+        _ => plain,
+    }
 }
 
 type Words<'a, 'b> = Peekable<core::iter::Copied<core::slice::Iter<'b, &'a str>>>;
@@ -37,6 +58,7 @@ fn one(words: &[&str]) -> Result<Command, String> {
         "help" => return end(Command::Help, words),
         "log" => return log(words),
         "audit" => return end(Command::Audit, words),
+        "metrics" => return end(Command::Metrics, words),
         _ => {}
     }
     if noun == "scp" {
@@ -290,7 +312,7 @@ fn alone(mut words: Words, usage: &str, command: impl FnOnce(String) -> Command)
 }
 
 fn json(mut words: Words, command: impl FnOnce(bool) -> Command) -> Result<Command, String> {
-    let json = words.next_if_eq(&"--json").is_some();
+    let json = words.next_if_eq(&JSON).is_some();
     end(command(json), words)
 }
 

@@ -40,6 +40,24 @@ fn lines_are_commands() {
     assert_eq!(good("disk snapshot docs kept"), Command::DiskSnapshot { name, new });
     assert!(good("disk rm a").changes() && good("disk attach a b:ro").changes() && !good("disk list").changes());
     assert!(good("node shutdown").changes() && !good("policy list").changes());
+    assert_eq!((good("audit"), good("metrics")), (Command::Audit, Command::Metrics));
+    for asks in ["vm list", "vm top", "vm show a", "log", "image list", "disk list", "node show", "metrics", "help"] {
+        assert!(good(asks).only_asks() && !good(asks).changes(), "{asks}");
+    }
+    // Each of these may be in the middle of something.
+    for does in ["vm start a", "image rm a", "fleet apply", "audit", "state begin-anew", "tenant set a --vms 1"] {
+        assert!(!good(does).only_asks(), "{does}");
+    }
+    for (line, same) in [
+        ("vm start a --json", "vm start a"),
+        ("vm create a --image b --json -- c", "vm create a --image b -- c"),
+        ("node shutdown --json", "node shutdown"),
+        ("image put a --json", "image put a"),
+    ] {
+        assert_eq!(good(line), good(same), "{line}");
+        assert!(says_json(line) && !says_json(same));
+    }
+    assert!(!says_json("vm create a --image b -- --json"));
     assert_eq!(parse(""), Ok(Vec::new()));
     assert_eq!(parse("  # vm list"), Ok(Vec::new()));
     let both = parse("vm start a && vm stop b").expect("two");
@@ -162,6 +180,10 @@ fn what_is_no_command_is_told() {
         ("image put a --sha256 12", "--sha256 12: give 64 hexadecimal digits"),
         ("image put a --rom b", "`--rom` makes no sense here: image put IMAGE"),
         ("image rm a b", "`b` makes no sense here"),
+        ("audit --json", "`--json` makes no sense here"),
+        ("vm start a b --json", "`b` makes no sense here"),
+        ("vm start a --json --json", "`--json` makes no sense here"),
+        ("metrics all", "`all` makes no sense here"),
         ("vm list &&", "&& has nothing on one side"),
         ("&& vm list", "&& has nothing on one side"),
         ("\u{1b}[2J now", "`?[2J now`"),

@@ -4,7 +4,7 @@ use crate::command::Command;
 use crate::image_order::{FILE_BYTES, ImageOrder};
 use crate::input::{NO_TERMINAL, PIECE};
 use crate::node::Node;
-use crate::parse::parse;
+use crate::parse::{parse, says_json};
 use crate::peer::FAILED;
 use crate::said::Said;
 use crate::session::{Session, Stop};
@@ -85,7 +85,8 @@ pub async fn put(session: &Session, (text, order): (String, ImageOrder)) -> Resu
     drop(receipt);
     let outcome = said.as_ref().map_or_else(String::as_str, |_| audit::DONE);
     let warning = audit::done(session.node(), &session.who(), &text, outcome).await;
-    match said {
+    let json = says_json(&text);
+    match said.and_then(|said| if json { said.as_json() } else { Ok(said) }) {
         Ok(Said { text, aside }) => {
             session.out(&text).await?;
             session.aside(&(aside + &warning.unwrap_or_default())).await.map(|()| 0)

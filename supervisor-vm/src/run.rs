@@ -1,18 +1,20 @@
 //! What a line does.
 
 use crate::act::act;
-use crate::parse::parse;
+use crate::command::Command;
+use crate::parse::{parse, says_json};
 use crate::peer::{FAILED, NO_COMMAND};
 use crate::said::Said;
 use crate::session::{Session, Stop};
 use alloc::format;
+use core::pin::pin;
 
 /// Carries a line out, up to the first command that fails. Its status. For programs `place` stands in front of what is wrong with it, which is said on
 /// standard error. People, who have none, read both in one place, where standard error would come out of turn.
 ///
 /// # Errors
 ///
-/// [`Stop`]: what has begun is carried out all the same, and what stands behind it is not.
+/// [`Stop`]: a change that has begun is carried out all the same, and what stands behind it is not.
 pub async fn run(session: &Session, line: &str, place: Option<&str>) -> Result<u32, Stop> {
     let commands = match parse(line) {
         Ok(commands) => commands,
@@ -23,11 +25,15 @@ pub async fn run(session: &Session, line: &str, place: Option<&str>) -> Result<u
     };
     let who = session.who();
     for (text, command) in commands {
-        let done = act(session.node(), &who, &text, command).await;
+        let only_asks = command.only_asks();
+        // What a token is was asked for as JSON already.
+        let json = command.changes() && !matches!(command, Command::TokenNew { .. }) && says_json(&text);
+        let mut done = pin!(act(session.node(), &who, &text, command));
+        let done = if only_asks { session.wait_for(done.as_mut()).await? } else { done.await };
         if session.is_interrupted() {
             return Err(Stop::Interrupted);
         }
-        match done {
+        match done.and_then(|said| if json { said.as_json() } else { Ok(said) }) {
             Ok(Said { text, aside }) => {
                 session.out(&text).await?;
                 beside(session, place.map(|_| ""), &aside).await?;

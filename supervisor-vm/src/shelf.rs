@@ -18,6 +18,7 @@ use core::cell::Cell;
 use elf_file::Elf;
 use ilwaco::disk::{BLOCK_BYTES, DiskError};
 use ilwaco::time::{Elapsed, Instant, timeout};
+use sha2::{Digest, Sha256};
 
 /// Blocks that are read or written before others have a turn at the disk.
 const TURN: usize = 64;
@@ -106,6 +107,27 @@ async fn read(node: &Node, kept: &Kept) -> Result<Vec<u8>, String> {
         turned(node, timeout(COMMITS, store.read_image(places.iter().copied(), &mut file)).await)?;
     }
     file.truncate(bytes);
+    Ok(file)
+}
+
+/// The file of an image that is kept, as it was put.
+///
+/// # Errors
+///
+/// There is no such image, it is not kept, or its file is not as it was put.
+pub async fn fetch(node: &Node, name: &str) -> Result<Vec<u8>, String> {
+    let kept = node.keep.library.borrow().get(name).cloned();
+    let Some(kept) = kept else {
+        crate::images::find(node, name).await?;
+        return Err(format!(
+            "{name} is not kept on a virtual disk of the operator's VM, so its file cannot be got back"
+        ));
+    };
+    let file = read(node, &kept).await.map_err(|why| format!("{name} cannot be read: {why}"))?;
+    let found: [u8; 32] = Sha256::digest(&file).into();
+    if found != kept.digest {
+        return Err(format!("the file of {name} is not as it was put: `image rm {name}`, and put it again"));
+    }
     Ok(file)
 }
 

@@ -232,6 +232,22 @@ fn a_file_that_is_not_as_it_was_put_is_no_image_and_can_be_put_again() {
 }
 
 #[test]
+fn the_file_of_an_image_that_is_kept_comes_back_as_it_was_put_or_not_at_all() {
+    machine(&vec![0; BLOCKS * BLOCK_BYTES]);
+    block_on(async {
+        let node = begin().await;
+        put_named(&node, "a", &program(1)).await.expect("there is room");
+        assert_eq!(fetch(&node, "a").await, Ok(program(1)));
+        let why = fetch(&node, "httpd").await.expect_err("it came with the machine");
+        assert!(why.starts_with("httpd is not kept on a virtual disk of the operator's VM"), "{why}");
+        assert!(fetch(&node, "b").await.is_err_and(|why| why.starts_with("there is no image `b`")));
+        Sim::spoil_block(STATE as u64, disk_status::FAILED);
+        let why = fetch(&node, "a").await.expect_err("the disk fails");
+        assert!(why.starts_with("a cannot be read: "), "{why}");
+    });
+}
+
+#[test]
 fn without_a_disk_or_without_room_on_it_it_is_said_that_an_image_is_not_kept() {
     for (blocks, says) in
         [(0, "has no virtual disk"), (64, "operator has no room for images; one of more than 4 MiB has")]

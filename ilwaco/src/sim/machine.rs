@@ -173,14 +173,15 @@ impl Sim {
         raise(pending::SHUTDOWN);
     }
 
-    /// From now on the guest controls the machine: `answer` is given each request, and the request page.
+    /// From now on the guest controls the machine: `answer` is given each request, and the request page. A request to which it says nothing is answered late
+    /// ([`Sim::answer_late`]).
     pub fn control(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<ControlReply> + 'static) {
         control::attach(answer);
     }
 
-    /// The disk component, or the core for it, answers the oldest question that it was asked by way of the control ring, which it does not do by itself.
-    pub fn answer_disks(reply: impl Into<Message>) {
-        control::answer_disks(reply);
+    /// The core answers the oldest question in the control ring that it was asked and has not answered. What the disk component is asked it does not answer by itself.
+    pub fn answer_late(reply: impl Into<Message>) {
+        control::answer_late(reply);
     }
 
     /// From now on the guest has a virtual disk that holds these bytes, filled up to a whole block. Blocks of zeros were never written.

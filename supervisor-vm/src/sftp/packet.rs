@@ -1,9 +1,13 @@
 //! Packets of SFTP, version 3 (draft-ietf-secsh-filexfer-02): what a client asks, and what it is answered. Pure.
 
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Bytes of a packet at most: clients write 32 KiB at a time.
 pub const MOST: usize = 64 * 1024;
+/// Bytes that are read at once, at most.
+pub const READ_MOST: usize = 32 * 1024;
 /// Bit of [`Ask::Open`]: the file is to be written.
 pub const WRITE: u32 = 2;
 
@@ -12,7 +16,9 @@ pub const WRITE: u32 = 2;
 #[allow(missing_docs)]
 pub enum Status {
     Ok = 0,
+    End = 1,
     NoSuchFile = 2,
+    Denied = 3,
     Failure = 4,
     Unsupported = 8,
 }
@@ -31,6 +37,17 @@ pub enum Ask<'p> {
     Write {
         offset: u64,
         data: &'p [u8],
+    },
+    Read {
+        offset: u64,
+        len: u32,
+    },
+    OpenFolder {
+        path: &'p [u8],
+    },
+    ReadFolder,
+    Remove {
+        path: &'p [u8],
     },
     /// What there is at a path; of the open file, whose handle has no path, `None`.
     Stat {
@@ -81,6 +98,13 @@ pub fn parse(packet: &[u8]) -> Option<(u32, Ask<'_>)> {
         1 => Ask::Init,
         3 => Ask::Open { path: reader.string()?, flags: reader.number()? },
         4 => Ask::Close,
+        5 => {
+            reader.string()?;
+            Ask::Read { offset: u64::from_be_bytes(*reader.take(8)?.as_array()?), len: reader.number()? }
+        }
+        11 => Ask::OpenFolder { path: reader.string()? },
+        12 => Ask::ReadFolder,
+        13 => Ask::Remove { path: reader.string()? },
         6 => {
             reader.string()?;
             let offset = u64::from_be_bytes(*reader.take(8)?.as_array()?);
@@ -146,21 +170,72 @@ pub fn name(id: u32, path: &str) -> Vec<u8> {
     })
 }
 
-/// That there is a directory, or a file.
-pub fn attributes(id: u32, is_directory: bool) -> Vec<u8> {
+/// What is known of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name in its folder.
+    pub name: String,
+    /// Bytes of a file, where they are known.
+    pub bytes: Option<u64>,
+    /// It is a folder.
+    pub is_folder: bool,
+}
+
+impl Entry {
+    /// A folder.
+    pub fn folder(name: &str) -> Entry {
+        Entry { name: name.to_string(), bytes: None, is_folder: true }
+    }
+
+    /// A file.
+    pub fn file(name: &str, bytes: Option<u64>) -> Entry {
+        Entry { name: name.to_string(), bytes, is_folder: false }
+    }
+
+    fn put(&self, to: &mut Vec<u8>) {
+        // Its size, where it is known, and its mode.
+        number(to, if self.bytes.is_some() { 5 } else { 4 });
+        if let Some(bytes) = self.bytes {
+            to.extend(bytes.to_be_bytes());
+        }
+        number(to, if self.is_folder { 0o40_755 } else { 0o100_644 });
+    }
+
+    /// As `ls -l` shows it.
+    fn line(&self) -> String {
+        let mode = if self.is_folder { "drwxr-xr-x" } else { "-rw-r--r--" };
+        let bytes = self.bytes.map_or_else(|| "?".to_string(), |bytes| bytes.to_string());
+        format!("{mode} 1 admin admin {bytes:>10} Jan  1 00:00 {}", self.name)
+    }
+}
+
+/// What is at a path.
+pub fn attributes(id: u32, entry: &Entry) -> Vec<u8> {
     packet(105, |bytes| {
         number(bytes, id);
-        // Its mode, and nothing else.
-        number(bytes, 4);
-        number(bytes, if is_directory { 0o40_755 } else { 0o100_644 });
+        entry.put(bytes);
     })
 }
 
-/// The name in a path, without dots and slashes around it; empty for the directory.
-pub fn name_of(path: &[u8]) -> &str {
-    let path = core::str::from_utf8(path).unwrap_or("?").trim_matches('/');
-    let path = path.strip_prefix("./").unwrap_or(path);
-    if path == "." { "" } else { path.strip_suffix(".elf").unwrap_or(path) }
+/// What is in a folder.
+pub fn names(id: u32, entries: &[Entry]) -> Vec<u8> {
+    packet(104, |bytes| {
+        number(bytes, id);
+        number(bytes, u32::try_from(entries.len()).unwrap_or(0));
+        for entry in entries {
+            string(bytes, entry.name.as_bytes());
+            string(bytes, entry.line().as_bytes());
+            entry.put(bytes);
+        }
+    })
+}
+
+/// A piece of a file.
+pub fn data(id: u32, piece: &[u8]) -> Vec<u8> {
+    packet(103, |bytes| {
+        number(bytes, id);
+        string(bytes, piece);
+    })
 }
 
 #[cfg(test)]
@@ -191,20 +266,22 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_name() {
-        for (path, name) in [
-            ("", ""),
-            (".", ""),
-            ("/", ""),
-            ("./shop", "shop"),
-            ("/shop", "shop"),
-            ("shop.elf", "shop"),
-            ("/shop.elf/", "shop"),
-            ("a/b", "a/b"),
-        ] {
-            assert_eq!(name_of(path.as_bytes()), name, "{path}");
+    fn what_is_read_has_its_numbers() {
+        let read = [5, 0, 0, 0, 9, 0, 0, 0, 1, b'h', 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 128, 0];
+        assert_eq!(parse(&read), Some((9, Ask::Read { offset: 2, len: 32_768 })));
+        assert_eq!(parse(&read[..read.len() - 1]), None);
+        for (kind, ask) in [(11, Ask::OpenFolder { path: b"a" }), (13, Ask::Remove { path: b"a" })] {
+            assert_eq!(parse(&[kind, 0, 0, 0, 1, 0, 0, 0, 1, b'a']), Some((1, ask)));
         }
-        assert_eq!(name_of(&[0xff]), "?");
+        assert_eq!(data(1, b"xy"), [&[0, 0, 0, 11, 103, 0, 0, 0, 1, 0, 0, 0, 2][..], b"xy"].concat());
+        let (file, folder) = (Entry::file("shop", Some(258)), Entry::folder("images"));
+        assert_eq!(attributes(2, &folder), [0, 0, 0, 13, 105, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0x41, 0xed]);
+        let known = [0, 0, 0, 21, 105, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0x81, 0xa4];
+        assert_eq!(attributes(2, &file), known);
+        assert_eq!(file.line(), "-rw-r--r-- 1 admin admin        258 Jan  1 00:00 shop");
+        assert_eq!(names(3, &[]), [0, 0, 0, 9, 104, 0, 0, 0, 3, 0, 0, 0, 0]);
+        let both = names(3, &[file, folder]);
+        assert_eq!((both[12], usize::from(both[2]) << 8 | usize::from(both[3])), (2, both.len() - 4));
     }
 
     proptest! {
@@ -214,7 +291,6 @@ mod tests {
                 prop_assert!(to <= bytes.len() && from < to);
             }
             parse(&bytes);
-            name_of(&bytes);
         }
     }
 }

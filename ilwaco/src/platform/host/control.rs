@@ -23,8 +23,8 @@ struct Core {
     requests: Consumer<SharedMemory>,
     answers: Producer<SharedMemory>,
     answer: Answers,
-    /// Ids of the questions for the disk component that are not answered yet, the oldest first.
-    disks: VecDeque<u32>,
+    /// Ids of the questions that are not answered yet, the oldest first: those for the disk component, and those to which `answer` has said nothing.
+    late: VecDeque<u32>,
 }
 
 thread_local! {
@@ -41,7 +41,7 @@ pub(crate) fn attach(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<Co
         requests: Consumer::attach_contiguous(&part(REQUESTS, REQUEST_SLOTS), REQUEST_SLOTS).expect("a ring"),
         answers: Producer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS), ANSWER_SLOTS).expect("a ring"),
         answer: Box::new(answer),
-        disks: VecDeque::new(),
+        late: VecDeque::new(),
     };
     CORE.set(Some(core));
 }
@@ -59,17 +59,22 @@ pub(crate) fn memory() -> Option<SharedMemory> {
 /// The guest tells the server of a device to look at its rings.
 pub(super) fn kicked(of: u64) {
     CORE.with_borrow_mut(|core| {
-        let Some(Core { memory, requests, answers, answer, disks }) = core.as_mut().filter(|_| of == device::CONTROL)
+        let Some(Core { memory, requests, answers, answer, late }) = core.as_mut().filter(|_| of == device::CONTROL)
         else {
             return;
         };
         let page = memory.sub(BYTES, BYTES).expect("two pages");
         while let Some(message) = requests.pop().expect("an honest guest") {
             if DiskRequest::try_from(&message).is_ok() {
-                disks.push_back(message.id);
+                late.push_back(message.id);
                 continue;
             }
-            for reply in answer(ControlRequest::try_from(&message).expect("an honest guest"), &page) {
+            let replies = answer(ControlRequest::try_from(&message).expect("an honest guest"), &page);
+            if replies.is_empty() {
+                late.push_back(message.id);
+                continue;
+            }
+            for reply in replies {
                 answers.push(&Message { id: message.id, ..reply.into() }).expect("room");
             }
             raise(pending::CONTROL);
@@ -77,11 +82,11 @@ pub(super) fn kicked(of: u64) {
     });
 }
 
-/// The disk component answers the oldest question.
-pub(crate) fn answer_disks(reply: impl Into<Message>) {
+/// The oldest question that was not answered is.
+pub(crate) fn answer_late(reply: impl Into<Message>) {
     CORE.with_borrow_mut(|core| {
-        let Core { answers, disks, .. } = core.as_mut().expect("the guest controls the machine");
-        let id = disks.pop_front().expect("it was asked");
+        let Core { answers, late, .. } = core.as_mut().expect("the guest controls the machine");
+        let id = late.pop_front().expect("it was asked");
         answers.push(&Message { id, ..reply.into() }).expect("room");
     });
     raise(pending::CONTROL);

@@ -147,6 +147,17 @@ impl Login {
         Ok((String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code()))
     }
 
+    /// Commands for `sftp`, one a line, in the folder of the keys: what it says, what it says of errors, and its status.
+    pub fn sftp(&self, commands: &str) -> Result<Said> {
+        let ssh = self.command(operator::USER, "key");
+        let words: Vec<&OsStr> = ssh.get_args().collect();
+        let before = words.iter().position(|word| *word == "-p").context(|| "no port".into())?;
+        let mut sftp = Command::new("sftp");
+        sftp.args(&words[..before]).args(["-b", "-", "-P", &self.place.port().to_string()]);
+        sftp.arg(format!("{}@{}", operator::USER, self.place.ip())).env_remove("SSH_AUTH_SOCK").current_dir(&self.dir);
+        Login::said(sftp, commands.as_bytes())
+    }
+
     /// One line that goes well.
     pub fn good(&self, line: &str) -> Result<String> {
         match self.ask(line)? {
@@ -218,6 +229,9 @@ fn commands(lab: &Lab) -> Result<()> {
     let limit = shown["limit_bytes"].as_u64();
     let is = shown["id"] == "vm3.1" && shown["image"] == "httpd" && shown["address"] == "10.0.2.19";
     ensure(is && limit == Some(8 << 20), || format!("{shown}"))?;
+    let done = login.good("vm create json --image httpd --json && vm destroy json --json")?;
+    let says = "{\"done\":\"json is created; `vm start json` lets it run\"}\n{\"done\":\"json is destroyed\"}\n";
+    ensure(done == says, || done.clone())?;
     paused(&login)?;
     lists(&login)?;
     figures(&login)?;
@@ -423,6 +437,8 @@ fn scripts(running: &Running, login: &Login) -> Result<()> {
 
 fn figures(login: &Login) -> Result<()> {
     let answer = http::get(login.web, "/metrics", SOON)?;
+    let said = login.good("metrics")?;
+    ensure(said.contains("# HELP foraker_vms ") && said.contains("\nforaker_vms "), || said.clone())?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     ensure(answer.status == 200, || format!("{} {text}", answer.status))?;
     let mut known = std::collections::BTreeSet::new();

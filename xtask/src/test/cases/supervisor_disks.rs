@@ -122,6 +122,7 @@ fn commands(running: &Running, login: &Login) -> Result<()> {
     running.wait_for_since(mark, "disk-log: done", SOON)?;
     running.wait_for_since(mark, " ended: exited", SOON)?;
     login.good("vm create h --image httpd --disk frozen:ro && vm start h")?;
+    starts(login)?;
     login.bad("disk attach h docs:ro", 1, "h runs, and has the disk that it was started with: `vm stop h` first")?;
     login.bad("disk rm frozen", 1, "frozen is the disk of h: ")?;
     let logs = disk(login, "logs")?;
@@ -130,6 +131,24 @@ fn commands(running: &Running, login: &Login) -> Result<()> {
     let row = table.lines().find(|line| line.starts_with("frozen "));
     ensure(row.is_some_and(|row| row.contains(" 256 read-only ") && row.ends_with(" h")), || table.clone())?;
     login.good("vm destroy h && vm destroy w").map(drop)
+}
+
+/// VMs that could not have their disks are not started.
+fn starts(login: &Login) -> Result<()> {
+    login.good("vm create s --image httpd --disk nothing")?;
+    login.bad("vm start s", 1, "s does not start: there is no virtual disk `nothing`: `disk list` shows all")?;
+    login.good("vm create t --image httpd --disk frozen")?;
+    login.bad("vm start t", 1, "t does not start: frozen is never written: `disk attach t frozen:ro`")?;
+    login.good("vm destroy t && disk create one 64K && disk attach s one && vm start s")?;
+    for how in ["one", "one:ro"] {
+        login.good(&format!("vm create t --image httpd --disk {how}"))?;
+        login.bad("vm start t", 1, "t does not start: s has one: `vm stop s` first, or let both have one:ro")?;
+        login.good("vm destroy t")?;
+    }
+    login.good(
+        "vm kill s && disk attach s one:ro && vm start s && vm create t --image httpd --disk one:ro && vm start t",
+    )?;
+    login.good("vm destroy s && vm destroy t && disk rm one").map(drop)
 }
 
 fn over_http(login: &Login) -> Result<()> {

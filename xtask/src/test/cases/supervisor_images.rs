@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub const CASES: &[Case] = &[Case {
     name: "supervisor: images",
-    asserts: "an image that is put by SSH, scp or HTTP runs and answers, survives the operator's VM, is not removed while VMs are made of it, and gives all its frames back; lies, a wrong hash, a name that is taken, and a client that hangs up leave nothing",
+    asserts: "an image that is put by SSH, scp, sftp or HTTP runs and answers, is listed and removed by sftp, survives the operator's VM, is not removed while VMs are made of it, and gives all its frames back; lies, a wrong hash, a name that is taken, and a client that hangs up leave nothing",
     run: images,
 }];
 
@@ -43,6 +43,7 @@ fn images(lab: &Lab) -> Result<()> {
     runs(&running, &login, &file)?;
     over_http(&login, &file)?;
     by_scp(&login, &file)?;
+    by_sftp(&login, &file)?;
     survives(&running, &login)?;
     let left = golden(&login)?;
     ensure(left == before, || format!("images that are gone have left {left} bytes of {before}"))?;
@@ -127,6 +128,43 @@ fn by_scp(login: &Login, file: &[u8]) -> Result<()> {
     let audit = login.good("audit")?;
     ensure(audit.contains("\"what\":\"image put by-scp\",\"outcome\":\"done\""), || audit.clone())?;
     login.good("image rm by-scp && image rm copy && image rm by-path").map(drop)
+}
+
+/// Images are listed, put with what is said behind their names, and removed, and logs come.
+fn by_sftp(login: &Login, file: &[u8]) -> Result<()> {
+    std::fs::write(login.dir().join("copy.elf"), file).context(|| "cannot write".into())?;
+    let good = |commands: &str| -> Result<String> {
+        match login.sftp(commands)? {
+            (out, _, Some(0)) => Ok(out),
+            (out, error, status) => fail!("`{commands}` ends with {status:?}: {error} {out}"),
+        }
+    };
+    let top = good("ls -1\nls -l\n")?;
+    let folder = top.lines().any(|line| line.starts_with("drwx") && line.ends_with(" images"));
+    ensure(folder && top.contains("audit.log") && top.contains("machine.log"), || top.clone())?;
+    good("cd images\nput copy.elf \"optioned,memory=8M,args=a=1 b\"\n")?;
+    let shown = login.good("image show optioned --json")?;
+    let shown: Value = serde_json::from_str(&shown).context(|| shown.clone())?;
+    ensure(shown["memory_bytes"] == 8 << 20 && shown["args"] == "a=1 b", || format!("{shown}"))?;
+    let listed = good("ls -1 images\n")?;
+    ensure(listed.contains("optioned") && listed.contains("httpd"), || listed.clone())?;
+    good("get audit.log got-audit\nget machine.log got-log\n")?;
+    let read = |name: &str| std::fs::read_to_string(login.dir().join(name)).context(|| format!("cannot read {name}"));
+    let audit = read("got-audit")?;
+    ensure(audit.contains("image put optioned (memory=8M,args=a=1 b)"), || audit.clone())?;
+    let log = read("got-log")?;
+    ensure(log.contains("supervisor: serving"), || log.clone())?;
+    let refused = |commands: &str, says: &str| {
+        let (_, error, status) = login.sftp(commands)?;
+        ensure(status != Some(0) && error.contains(says), || format!("{commands}: {status:?} {error}"))
+    };
+    refused("get images/optioned\n", "optioned is not kept on a virtual disk of the operator's VM")?;
+    refused("put copy.elf \"other,disk=a\"\n", "`disk=a` makes no sense behind other")?;
+    refused("rm images/httpd\n", "")?;
+    refused("rm audit.log\n", "only images are removed here")?;
+    refused("mkdir a\n", "only images are put here and removed")?;
+    good("rm images/optioned\n")?;
+    login.bad("image show optioned", 1, "there is no image `optioned`")
 }
 
 /// The same with a token, by a program.

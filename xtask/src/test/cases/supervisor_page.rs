@@ -80,6 +80,7 @@ fn examples_of(page: &str) -> Vec<Example<'_>> {
                 "token ",
                 "tenant ",
                 "audit",
+                "metrics",
                 "help",
             ]
             .iter()

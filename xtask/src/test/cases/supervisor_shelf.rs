@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub const CASES: &[Case] = &[Case {
     name: "supervisor: images on a disk",
-    asserts: "images that were put are there when the machine was switched off without a word, with the hash that they had, their VMs run again by themselves, more of them than the core has room for can be put and run, and one for which the disk has no room leaves nothing",
+    asserts: "images that were put are there when the machine was switched off without a word, with the hash that they had, come back by sftp, their VMs run again by themselves, more of them than the core has room for can be put and run, and one for which the disk has no room leaves nothing",
     run: images,
 }];
 
@@ -43,6 +43,21 @@ fn put(login: &Login, line: &str, file: &[u8]) -> Result<String> {
     let (out, error, status) = login.ask_with_bytes(&format!("image put {line}"), file)?;
     ensure(status == Some(0) && error.is_empty(), || format!("{line}: {status:?} {out}{error}"))?;
     out.trim().rsplit(' ').next().map(str::to_owned).context(|| out.clone())
+}
+
+/// `shop` comes by sftp as it was put, and its length is told before.
+fn comes_back(login: &Login, file: &[u8]) -> Result<()> {
+    let (out, error, status) =
+        login.sftp("ls -l images/shop\nget images/shop by-sftp\nget shop.elf without-folder\n")?;
+    ensure(status == Some(0) && out.contains(&format!(" {} ", file.len())), || format!("{status:?}: {out}{error}"))?;
+    for name in ["by-sftp", "without-folder"] {
+        let got = std::fs::read(login.dir().join(name)).context(|| format!("cannot read {name}"))?;
+        ensure(got == file, || format!("{name}: {} bytes of {}, or others", got.len(), file.len()))?;
+    }
+    let (_, error, status) = login.sftp("get images/httpd\n")?;
+    ensure(status != Some(0) && error.contains("httpd is not kept on a virtual disk"), || {
+        format!("{status:?}: {error}")
+    })
 }
 
 fn images(lab: &Lab) -> Result<()> {
@@ -76,6 +91,7 @@ fn images(lab: &Lab) -> Result<()> {
     let shop = json(&login, "image show shop --json")?;
     let is = shop["sha256"] == hash.as_str() && shop["args"] == "a=b" && shop["kept"] == true && shop["vms"] == 1;
     ensure(is && shop["memory_bytes"] == 8 << 20 && shop["held"] == true, || format!("{shop}"))?;
+    comes_back(&login, &httpd)?;
     let count = login.good("image list --name echo- --count")?;
     ensure(count.trim() == (MANY - 1).to_string(), || count.clone())?;
     let page = login.ask("image list --name echo- --limit 2 --json")?;

@@ -72,6 +72,13 @@ fn edits(login: &Login) -> Result<()> {
     seat.sees("^C\nforaker> ")?;
     seat.types("vm top && vm list --count\r\x03")?;
     seat.sees("^C\nforaker> ")?;
+    // What only asks is not waited for, and the next question has its own answer.
+    for _ in 0..5 {
+        seat.types("vm list --json && metrics\r\x03")?;
+        seat.sees("^C\nforaker> ")?;
+        seat.types("vm list --count\r")?;
+        seat.sees("\n3\nforaker> ")?;
+    }
     seat.types("vm kill nobody\r")?;
     seat.sees("there is no VM `nobody`")?;
     seat.sees(PROMPT)?;
