@@ -189,7 +189,10 @@ impl Links {
                 Next::Again(number) => Some(number),
                 Next::New(stream) => {
                     let relay = Relay::new(stream);
-                    self.add(Link { relay, socket: None, port: Some(index), stage: Stage::Waiting, since: now }, sockets)
+                    self.add(
+                        Link { relay, socket: None, port: Some(index), stage: Stage::Waiting, since: now },
+                        sockets,
+                    )
                 }
             };
             if let Some(number) = number {

@@ -223,7 +223,9 @@ mod tests {
                 assert!(reply.len() <= 512, "{}", reply.len());
                 let packet = DnsPacket::new_checked(&reply[..]).unwrap();
                 let flags = packet.flags();
-                assert!(flags.contains(DnsFlags::RESPONSE | DnsFlags::RECURSION_DESIRED | DnsFlags::RECURSION_AVAILABLE));
+                assert!(
+                    flags.contains(DnsFlags::RESPONSE | DnsFlags::RECURSION_DESIRED | DnsFlags::RECURSION_AVAILABLE)
+                );
                 assert!(!flags.contains(DnsFlags::AUTHORITATIVE));
                 assert_eq!((packet.transaction_id(), packet.rcode()), (0x1234, code));
                 assert_eq!(usize::from(packet.answer_record_count()), count, "{name} {found:?}");

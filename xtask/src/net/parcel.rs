@@ -98,11 +98,8 @@ impl Origin {
             payload_len: len,
             hop_limit: 64,
         };
-        let header = EthernetRepr {
-            src_addr: EthernetAddress(HOST_MAC),
-            dst_addr: self.mac,
-            ethertype: EthernetProtocol::Ipv4,
-        };
+        let header =
+            EthernetRepr { src_addr: EthernetAddress(HOST_MAC), dst_addr: self.mac, ethertype: EthernetProtocol::Ipv4 };
         let mut bytes = vec![0; header.buffer_len() + packet.buffer_len() + len];
         let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
         header.emit(&mut frame);
