@@ -113,6 +113,12 @@ pub(crate) fn secure(tasks: usize) -> bool {
     EXECUTOR.with(|executor| executor.secure(tasks))
 }
 
+/// Bytes of the places for tasks.
+#[cfg(test)]
+pub(crate) fn bytes() -> usize {
+    EXECUTOR.with(|executor| executor.slots.borrow().capacity() * size_of::<Slot>())
+}
+
 /// Gives memory that is not in use back to the heap.
 pub(crate) fn shrink() {
     EXECUTOR.with(Executor::shrink);

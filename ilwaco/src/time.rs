@@ -194,6 +194,12 @@ pub(crate) fn secure(timers: usize) -> bool {
     })
 }
 
+/// Bytes of the timers.
+#[cfg(test)]
+pub(crate) fn bytes() -> usize {
+    TIMERS.with(|timers| Wheel::<Waker>::bytes(timers.borrow().capacity()))
+}
+
 /// Gives the memory of timers that are gone back to the heap.
 pub(crate) fn shrink() {
     TIMERS.with(|timers| timers.borrow_mut().shrink());

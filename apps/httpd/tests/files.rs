@@ -234,3 +234,25 @@ fn a_file_that_breaks_off_ends_the_connection() {
     assert_eq!(got[0].codes(), ["200"]);
     assert!(got[0].bytes.len() < 300_000 && got[0].reset.is_some(), "{}", got[0].bytes.len());
 }
+
+#[test]
+fn a_tree_is_looked_at_only_where_there_is_memory_for_it() {
+    let image = image();
+    let code = |left: usize| {
+        let image = image.clone();
+        let start = move || {
+            Sim::attach_disk(&image, true);
+            let later = async move {
+                ilwaco::time::sleep(Duration::from_millis(50)).await;
+                Sim::leave(left);
+            };
+            ilwaco::task::spawn(later).expect("room");
+        };
+        let plan = vec![(0, get("/docs/")), (100, get("/docs/read%20me.txt"))];
+        run_with(1000, vec![plan], start).remove(0).codes().pop().expect("an answer").to_string()
+    };
+    // Beside what is kept for the connection: what it takes to look, and to read.
+    let kept = 2048 + ilwaco::net::PROMISED_BYTES;
+    assert_eq!(code(kept + (10 << 10)), "503");
+    assert_eq!(code(kept + (12 << 10)), "200");
+}

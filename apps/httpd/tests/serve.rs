@@ -4,6 +4,7 @@ mod client;
 
 use client::{ARGS, Got, Plan, body, get, run_with};
 use ilwaco::block_on;
+use ilwaco::net::PROMISED_BYTES;
 use ilwaco::sim::smoltcp::socket::tcp;
 use ilwaco::sim::smoltcp::wire::{IpAddress, Ipv4Address};
 use ilwaco::sim::{GUEST, Sim, World};
@@ -188,6 +189,34 @@ fn without_memory_a_client_is_served_from_what_is_there_or_told() {
     // Nobody is let in whom nothing can be said to.
     let got = run_with(1000, vec![vec![(0, get("/100b"))]], || Sim::run_short(true)).remove(0);
     assert!(got.bytes.is_empty() && got.ended.is_none() && got.reset.is_none());
+}
+
+/// Kept for a connection that is in, in bytes.
+const KEPT: usize = 2048 + PROMISED_BYTES;
+
+#[test]
+fn whatever_is_made_for_an_answer_is_asked_for_before() {
+    let run = |path: &str, left: usize| {
+        let short = move || {
+            let later = async move {
+                sleep(Duration::from_millis(50)).await;
+                Sim::leave(left);
+            };
+            ilwaco::task::spawn(later).expect("room");
+        };
+        // It is in before memory is short.
+        let got = run_with(400, vec![vec![(100, get(path))]], short).remove(0);
+        got.text().rsplit_once("HTTP/1.1 ").expect("an answer").1[..3].to_string()
+    };
+    for path in ["/", "/status", "/status.json"] {
+        let size = body(&one(100, &get(path)).text()).len();
+        assert!(size > 100);
+        assert_eq!(run(path, KEPT + size - 1), "503", "{path}");
+        assert_eq!(run(path, KEPT + 16_384), "200", "{path}");
+    }
+    // Heads are of what was promised, for which there is memory where there is no other.
+    assert_eq!(run("/100b", 600), "200");
+    assert_eq!(run("/100b", 300), "503", "a broken promise");
 }
 
 #[test]

@@ -38,8 +38,8 @@ pub(crate) fn is_exhaustion(message: &impl core::fmt::Display) -> bool {
 
 /// True when the machine has memory for so many bytes more.
 #[cfg(not(target_os = "none"))]
-pub(crate) fn secure(_: usize, _: usize) -> bool {
-    crate::platform::has_memory()
+pub(crate) fn secure(block: usize, rest: usize) -> bool {
+    crate::platform::has_memory(block.saturating_add(rest))
 }
 
 /// Bytes of the heap that are allocated, and bytes that it can have. On the host nobody counts.

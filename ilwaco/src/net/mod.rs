@@ -44,6 +44,7 @@ mod place;
 mod places;
 mod probes;
 mod receiving;
+mod room;
 mod routers;
 mod sending;
 mod servers;

@@ -6,6 +6,7 @@ mod endings;
 mod handshakes;
 mod identities;
 mod links;
+mod memory;
 mod names;
 mod pieces;
 mod routers;

@@ -162,6 +162,11 @@ impl Sim {
         host::run_short(short);
     }
 
+    /// From now on the machine has so many bytes for the guest whenever that asks, of which nothing is used up; `usize::MAX` for no bound.
+    pub fn leave(bytes: usize) {
+        host::leave(bytes);
+    }
+
     /// From now on the machine has neither memory beyond what the guest holds, nor the pages of its stack and its rings, which others got while it had nothing
     /// to do, or has both again.
     pub fn run_dry(dry: bool) {

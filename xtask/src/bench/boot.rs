@@ -44,7 +44,7 @@ fn run(_: &Bench) -> Result<Vec<Figure>> {
 }
 
 /// When a line was said: `[    0.123456] INFO ...`.
-fn milliseconds(line: &str) -> Result<f64> {
+pub fn milliseconds(line: &str) -> Result<f64> {
     let time = line.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next()).map(str::trim);
     let Some(time) = time else { fail!("no time in: {line}") };
     let seconds: f64 = time.parse().context(|| format!("the time in: {line}"))?;

@@ -5,19 +5,24 @@
 //! into a VDE switch that xtask plays ([`switch`]), behind which sits a host with a TCP/IP stack ([`host`]): 10.0.2.2. It accepts
 //! connections on the host's loopback interface ([`inbound`]) and makes them again into the machine, as many at once as a guest
 //! has room for ([`capacity`]); those that a guest opens to 10.0.2.2 it makes again to the loopback interface, and those to others
-//! where they lead ([`outbound`], [`outside`]).
-//! [`relay`] moves their bytes. Datagrams go from the loopback interface into the machine and back ([`datagrams`]).
+//! where they lead ([`outbound`], [`outside`]). [`links`] has all of them, and [`relay`] moves their bytes. Datagrams go from the loopback interface into the
+//! machine and back ([`datagrams`]), and from guests to whoever is outside and back ([`flows`]). [`servers`] has what the host itself serves.
 
 mod capacity;
 mod clock;
 mod datagrams;
 pub mod dhcp;
+mod flows;
 mod host;
 mod inbound;
+mod links;
 mod names;
 mod outbound;
 mod outside;
+mod parcel;
 mod relay;
+mod resolver;
+mod servers;
 mod switch;
 #[cfg(test)]
 mod tests;
@@ -63,7 +68,7 @@ pub struct UserNet {
     inject: Sender<Vec<u8>>,
     watcher: Watcher,
     stop: Arc<AtomicBool>,
-    waker: mio::Waker,
+    waker: Arc<mio::Waker>,
     thread: Option<std::thread::JoinHandle<()>>,
     sockets: PathBuf,
 }
@@ -109,9 +114,10 @@ impl UserNet {
         let (stopped, watching) = (stop.clone(), watcher.clone());
         let what = || "cannot watch the user-mode network's sockets".into();
         let poll = mio::Poll::new().context(what)?;
-        let waker = mio::Waker::new(poll.registry(), host::WAKER).context(what)?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), host::WAKER).context(what)?);
         let registry = poll.registry().try_clone().context(what)?;
-        let host = host::Host::new(switch, ports, datagrams, injected, (watching, outside), registry).context(what)?;
+        let (forwarded, waking) = ((ports, datagrams), waker.clone());
+        let host = host::Host::new(switch, forwarded, injected, (watching, outside), registry, waking).context(what)?;
         let thread = std::thread::spawn(move || host.serve(poll, &stopped));
         Ok(UserNet { addresses, taken, inject, watcher, stop, waker, thread: Some(thread), sockets })
     }

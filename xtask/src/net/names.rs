@@ -1,5 +1,4 @@
-//! A name server (RFC 1035) for the machine's own network: the host and the VMs have names there, and of all others nothing is said:
-//! no VM reaches anybody else.
+//! A name server (RFC 1035) for the machine's own network, where the host and the VMs have names. For all others somebody else is asked.
 
 use super::{FIRST_VM, HOST};
 use smoltcp::wire::{DnsFlags, DnsOpcode, DnsPacket, DnsQueryType, DnsQuestion, DnsRcode};
@@ -9,15 +8,70 @@ use std::net::Ipv4Addr;
 pub const PORT: u16 = 53;
 /// Where all names are: `host.` and `vm1.`, `vm2.` and so on, as they are counted when the machine has started.
 const ZONE: &str = "foraker.internal";
-/// How long an answer may be kept, in seconds: a VM's address is its slot's.
+/// How long an answer may be kept, in seconds: a VM's address is its slot's, and of others the host's resolver does not tell.
 const TIME_TO_LIVE: u32 = 60;
 const CLASS_IN: u16 = 1;
 const HEADER: usize = 12;
+/// Addresses in an answer at most, all of which fit into 512 bytes beside the longest name (section 2.3.4).
+const MOST: usize = 12;
 /// The place of the question's name.
 const ASKED: [u8; 2] = [0xc0, 12];
 
-/// The answer to a query; none to what is no query.
-pub fn answer(message: &[u8]) -> Option<Vec<u8>> {
+/// What becomes of a query.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This is the answer.
+    Known(Vec<u8>),
+    /// It is for a name of somebody else's.
+    Elsewhere(Query),
+}
+
+/// A query for a name that is none of this network's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Query {
+    name: String,
+    kind: DnsQueryType,
+    /// Its header and its question.
+    message: Vec<u8>,
+}
+
+/// What somebody else knows of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It has these addresses, if any.
+    Addresses(Vec<Ipv4Addr>),
+    NoSuchName,
+    /// Nobody could be asked.
+    Failure,
+    /// Nobody is asked.
+    Refused,
+}
+
+impl Query {
+    /// The name, in small letters and without the dot at the end.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// True where it is for IPv4 addresses.
+    pub fn is_for_address(&self) -> bool {
+        self.kind == DnsQueryType::A
+    }
+
+    /// The answer that says this.
+    pub fn answer(&self, found: &Found) -> Vec<u8> {
+        let (code, addresses) = match found {
+            Found::Addresses(addresses) => (DnsRcode::NoError, addresses.as_slice()),
+            Found::NoSuchName => (DnsRcode::NXDomain, &[][..]),
+            Found::Failure => (DnsRcode::ServFail, &[][..]),
+            Found::Refused => (DnsRcode::Refused, &[][..]),
+        };
+        reply(&self.message, false, code, addresses)
+    }
+}
+
+/// The answer to a query, as far as it is known here; none to what is no query.
+pub fn answer(message: &[u8]) -> Option<Answer> {
     let packet = DnsPacket::new_checked(message).ok()?;
     if packet.flags().contains(DnsFlags::RESPONSE)
         || packet.opcode() != DnsOpcode::Query
@@ -26,19 +80,27 @@ pub fn answer(message: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let (rest, question) = DnsQuestion::parse(packet.payload()).ok()?;
-    let (code, address) = match look_up(&name(&packet, question.name)?) {
-        Known::Address(address) => (DnsRcode::NoError, (question.type_ == DnsQueryType::A).then_some(address)),
-        Known::Zone => (DnsRcode::NoError, None),
-        Known::Nobody => (DnsRcode::NXDomain, None),
-        Known::Elsewhere => (DnsRcode::Refused, None),
-    };
-    let mut reply = message[..message.len() - rest.len()].to_vec();
-    // An answer with authority, to a query that may have asked for more than this.
-    reply[2] = 0x84 | (message[2] & 1);
-    reply[3] = u8::from(code);
+    let (name, kind) = (name(&packet, question.name)?, question.type_);
+    // It may have asked for more than is answered.
+    let message = &message[..message.len() - rest.len()];
+    let known = |code, addresses: &[Ipv4Addr]| Some(Answer::Known(reply(message, true, code, addresses)));
+    match look_up(&name) {
+        Known::Address(address) if kind == DnsQueryType::A => known(DnsRcode::NoError, &[address]),
+        Known::Address(_) | Known::Zone => known(DnsRcode::NoError, &[]),
+        Known::Nobody => known(DnsRcode::NXDomain, &[]),
+        Known::Elsewhere => Some(Answer::Elsewhere(Query { name, kind, message: message.to_vec() })),
+    }
+}
+
+/// An answer to a query of which `message` has the header and the question. `own`: nobody knows better.
+fn reply(message: &[u8], own: bool, code: DnsRcode, addresses: &[Ipv4Addr]) -> Vec<u8> {
+    let mut reply = message.to_vec();
+    reply[2] = if own { 0x84 } else { 0x80 } | (message[2] & 1);
+    // Others are asked for who wants that.
+    reply[3] = if own { 0 } else { 0x80 } | u8::from(code);
     reply[6..HEADER].fill(0);
-    if let Some(address) = address {
-        reply[7] = 1;
+    for (address, count) in addresses.iter().take(MOST).zip(1..) {
+        reply[7] = count;
         reply.extend(ASKED);
         reply.extend(u16::from(DnsQueryType::A).to_be_bytes());
         reply.extend(CLASS_IN.to_be_bytes());
@@ -46,7 +108,7 @@ pub fn answer(message: &[u8]) -> Option<Vec<u8>> {
         reply.extend(4_u16.to_be_bytes());
         reply.extend(address.octets());
     }
-    Some(reply)
+    reply
 }
 
 /// A name in small letters.
@@ -106,7 +168,7 @@ mod tests {
     }
 
     fn asked(name: &str, kind: DnsQueryType) -> (DnsRcode, Option<Ipv4Addr>) {
-        let reply = answer(&query(name, kind)).unwrap();
+        let Some(Answer::Known(reply)) = answer(&query(name, kind)) else { panic!("{name} is not ours") };
         let packet = DnsPacket::new_checked(&reply[..]).unwrap();
         assert_eq!((packet.transaction_id(), packet.question_count()), (0x1234, 1));
         assert!(packet.flags().contains(DnsFlags::RESPONSE | DnsFlags::AUTHORITATIVE | DnsFlags::RECURSION_DESIRED));
@@ -135,12 +197,47 @@ mod tests {
             ("vm4294967295.foraker.internal", DnsRcode::NXDomain, None),
             ("www.foraker.internal", DnsRcode::NXDomain, None),
             ("foraker.internal", DnsRcode::NoError, None),
-            ("aforaker.internal", DnsRcode::Refused, None),
-            ("www.example", DnsRcode::Refused, None),
         ] {
             assert_eq!(asked(name, DnsQueryType::A), (code, address), "{name}");
         }
         assert_eq!(asked("host.foraker.internal", DnsQueryType::Aaaa), (DnsRcode::NoError, None));
+    }
+
+    #[test]
+    fn what_others_know_is_passed_on() {
+        for name in ["aforaker.internal", "www.example", &["label"; 42].join(".")] {
+            let Some(Answer::Elsewhere(query)) = answer(&query(&name.to_uppercase(), DnsQueryType::A)) else {
+                panic!("{name} is not ours")
+            };
+            assert_eq!((query.name(), query.is_for_address()), (name, true));
+            let addresses: Vec<_> = (0..50).map(|n| Ipv4Addr::new(192, 0, 2, n)).collect();
+            for (found, code, count) in [
+                (Found::Addresses(addresses[..2].to_vec()), DnsRcode::NoError, 2),
+                (Found::Addresses(addresses.clone()), DnsRcode::NoError, MOST),
+                (Found::Addresses(Vec::new()), DnsRcode::NoError, 0),
+                (Found::NoSuchName, DnsRcode::NXDomain, 0),
+                (Found::Failure, DnsRcode::ServFail, 0),
+                (Found::Refused, DnsRcode::Refused, 0),
+            ] {
+                let reply = query.answer(&found);
+                assert!(reply.len() <= 512, "{}", reply.len());
+                let packet = DnsPacket::new_checked(&reply[..]).unwrap();
+                let flags = packet.flags();
+                assert!(
+                    flags.contains(DnsFlags::RESPONSE | DnsFlags::RECURSION_DESIRED | DnsFlags::RECURSION_AVAILABLE)
+                );
+                assert!(!flags.contains(DnsFlags::AUTHORITATIVE));
+                assert_eq!((packet.transaction_id(), packet.rcode()), (0x1234, code));
+                assert_eq!(usize::from(packet.answer_record_count()), count, "{name} {found:?}");
+                let (mut rest, _) = DnsQuestion::parse(packet.payload()).unwrap();
+                for address in &addresses[..count] {
+                    let record;
+                    (rest, record) = DnsRecord::parse(rest).unwrap();
+                    assert!(matches!(record.data, DnsRecordData::A(it) if it == *address), "{record:?}");
+                }
+                assert!(rest.is_empty());
+            }
+        }
     }
 
     #[test]

@@ -36,11 +36,21 @@ impl Outside {
     }
 }
 
+/// True where a datagram to this address may be answered by a message that it has not arrived (RFC 1122 3.2.2): none of the machine's network, and no group.
+pub fn is_one_elsewhere(to: Ipv4Addr) -> bool {
+    is_unicast(to) || to.is_loopback() || to.is_link_local()
+}
+
+/// True for the addresses of the machine's own network, and of all who hear.
+pub fn is_here(to: Ipv4Addr) -> bool {
+    let here = u32::MAX << (32 - PREFIX);
+    (to.to_bits() ^ HOST.to_bits()) & here == 0 || to.is_broadcast()
+}
+
 /// True for an address that another host can have, which is none of the machine's network: those are VMs, or nobody.
 fn is_unicast(to: Ipv4Addr) -> bool {
-    let here = u32::MAX << (32 - PREFIX);
     let [first, ..] = to.octets();
-    (to.to_bits() ^ HOST.to_bits()) & here != 0 && !to.is_loopback() && !to.is_link_local() && (1..224).contains(&first)
+    !is_here(to) && !to.is_loopback() && !to.is_link_local() && (1..224).contains(&first)
 }
 
 /// True for addresses that mean somebody else elsewhere (RFC 6890): networks of one's own, of a provider's, and for documents and measurements.

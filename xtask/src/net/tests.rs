@@ -3,7 +3,7 @@
 use super::{FIRST_VM, HOST};
 use crate::machine::Forward;
 use crate::manifest::model::Port;
-use guest::FAR;
+pub use guest::FAR;
 use guest::Guest;
 use smoltcp::iface::{PollIngressSingleResult, SocketHandle};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -15,6 +15,7 @@ use std::time::Duration;
 mod datagrams;
 mod guest;
 mod names;
+mod outside;
 
 type Stage = guest::Stage<Option<Vec<u8>>>;
 

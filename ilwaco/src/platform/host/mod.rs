@@ -31,6 +31,7 @@ thread_local! {
     static NOW: Cell<u64> = const { Cell::new(START_NS) };
     static HOOK: RefCell<Option<IdleHook>> = const { RefCell::new(None) };
     static SHORT: Cell<bool> = const { Cell::new(false) };
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
     static DRY: Cell<bool> = const { Cell::new(false) };
     static KICKS: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
 }
@@ -44,6 +45,7 @@ pub(crate) fn build(boot_args: &str) {
     NOW.set(START_NS);
     KICKS.set([0; 2]);
     SHORT.set(false);
+    LEFT.set(usize::MAX);
     DRY.set(false);
     pages::build(boot_args, NOW.get());
 }
@@ -61,6 +63,11 @@ pub(crate) fn kicks() -> [u64; 2] {
 /// From now on the machine has no memory for the guest beyond what it holds, or has some again.
 pub(crate) fn run_short(short: bool) {
     SHORT.set(short);
+}
+
+/// From now on the machine has so many bytes for the guest whenever that asks. Nothing is used up.
+pub(crate) fn leave(bytes: usize) {
+    LEFT.set(bytes);
 }
 
 /// From now on the machine has neither memory beyond what the guest holds, nor the pages of its stack and its rings, or has both again.
@@ -113,7 +120,7 @@ pub(crate) fn exit(code: u64) -> ! {
     panic!("the guest ended itself with code {code}")
 }
 
-/// Whether the machine has memory beyond what the guest holds.
-pub(crate) fn has_memory() -> bool {
-    !SHORT.get()
+/// Whether the machine has so many bytes beyond what the guest holds.
+pub(crate) fn has_memory(bytes: usize) -> bool {
+    !SHORT.get() && bytes <= LEFT.get()
 }

@@ -47,6 +47,11 @@ pub const TOOL_CASES: &[Case] = &[
         asserts: "four servers on a machine that cannot hold a thousand connections of each, each with nine hundred at once that read, or do not, and send heads and bodies that do not end: none ends, and all answer afterwards",
         run: crowded,
     },
+    Case {
+        name: "clients: storms on a full machine",
+        asserts: "four servers beside guests that hold all other memory, each with nine hundred heads that do not end, three hundred over IPv6, and floods of datagrams and of fragments at once: none ends, and all answer afterwards",
+        run: storms,
+    },
     Case { name: "clients: load", asserts: "siege and httperf lose no request, connections kept or not", run: load },
 ];
 
@@ -72,18 +77,33 @@ fn run(script: &str) -> Result<String> {
 
 /// Four servers in less memory than a thousand connections to each take.
 fn crowded(_: &Lab) -> Result<()> {
-    let command = format!(
-        "set -e\npython3 - <<'END'\n{}\nEND\nsleep 5\n{}",
-        include_str!("loads.py"),
-        r#"for url in $(cat $FORAKER_URLS); do
-            curl -fsS --retry 3 --retry-all-errors --max-time 20 $url/status
-            curl -fsS --max-time 20 $url/100k | wc -c
-        done"#
-    );
-    let output = output(&["--headless", "--vms", "4", "--memory", "48", "--net", "tap", "--exec", &command])?;
-    let text = said(&output);
+    let command = format!("set -e\npython3 - <<'END'\n{}\nEND\nsleep 5\n{ANSWERS}", include_str!("loads.py"));
+    four_answer(&output(&["--headless", "--vms", "4", "--memory", "48", "--net", "tap", "--exec", &command])?)
+}
+
+/// Four servers beside seven guests that could have more memory than there is, and take what they get.
+fn storms(_: &Lab) -> Result<()> {
+    // The second time they get what the others used to serve the first request.
+    let hoard = "for url in $(tail -n +5 $FORAKER_URLS) $(tail -n +5 $FORAKER_URLS); do
+        curl -fsS --max-time 20 $url/crime/memory-hoard
+    done";
+    let storms = include_str!("storms.py");
+    let command = format!("set -e\n{hoard}\npython3 - 4 <<'END'\n{storms}\nEND\nsleep 5\n{ANSWERS}");
+    let vms = "vms=httpd*4,hostile*7";
+    four_answer(&output(&["--headless", "--boot", vms, "--memory", "72", "--net", "tap", "--exec", &command])?)
+}
+
+/// Asks the first four servers how they are, and for a document.
+const ANSWERS: &str = "for url in $(head -n 4 $FORAKER_URLS); do
+    curl -fsS --retry 3 --retry-all-errors --max-time 20 $url/status
+    curl -fsS --max-time 20 $url/100k | wc -c
+done";
+
+/// Fails unless four servers have answered to [`ANSWERS`] that never ended, and nobody else has.
+fn four_answer(output: &std::process::Output) -> Result<()> {
+    let text = said(output);
     ensure(output.status.success(), || format!("it ended with {}:\n{text}", output.status))?;
-    ensure(!text.contains(" ended: "), || format!("a server has ended:\n{text}"))?;
+    ensure(!text.contains(" ended: "), || format!("somebody has ended:\n{text}"))?;
     let whole = text.lines().filter(|line| line.trim() == "102400").count();
     let first = text.lines().filter(|line| line.trim() == "incarnation: 1").count();
     ensure((whole, first) == (4, 4), || format!("{whole} of 4 answer, of which {first} never ended:\n{text}"))
