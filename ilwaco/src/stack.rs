@@ -37,7 +37,7 @@ pub(crate) fn working_pages() -> Range<usize> {
 
 /// Bytes of stack that are left alone below the one that gives the stack back: many times what the two calls until the
 /// hypercall push.
-const GIVE_BACK_MARGIN: usize = 1024;
+const GIVE_BACK_MARGIN: usize = 512;
 
 /// Numbers of whole pages below the caller's frame. What lies there is dead; an interrupt cannot use it, since upcalls are off.
 #[inline(never)]

@@ -122,6 +122,9 @@ impl Heap {
         let (first, wanted) = (pages.start, pages.len());
         let taken = take(pages).min(wanted);
         self.backed = self.backed.max((first + taken) * PAGE);
+        // What has memory is given back as what was touched is, whoever wanted it.
+        self.high = self.high.max(self.backed);
+        self.freed |= taken != 0;
         taken == wanted
     }
 
@@ -293,6 +296,16 @@ mod tests {
         assert_eq!(unsafe { heap.deallocate(a, layout) }, Ok(()));
         assert_eq!(heap.usage(), (0, 1024));
         assert!(heap.allocate(Layout::from_size_align(usize::MAX / 4, 16).expect("valid")).is_null());
+    }
+
+    #[test]
+    fn what_was_only_backed_is_given_back() {
+        let (mut heap, _) = heap(16 * PAGE / 8);
+        assert!(heap.back(3 * PAGE, 0, &mut |pages| pages.len()));
+        let mut given = 0;
+        heap.take_free_pages(0, &mut |pages| given += pages.len());
+        assert!(given >= 2, "{given}");
+        assert!(heap.back(3 * PAGE, 0, &mut |pages| pages.len()), "it can be had again");
     }
 
     #[test]

@@ -18,7 +18,7 @@ const TASK_BYTES: usize = 2048;
 /// What a connection may take beyond when it likes, of memory that is kept for it: what a usual request and its answer take.
 pub const PROMISED_BYTES: usize = 1024;
 /// Kept beside all that for what the stack itself takes now and then.
-const CUSHION: usize = 2048;
+const CUSHION: usize = 1024;
 /// Memory that connections leave to the rest of the program.
 const RESERVE: usize = 1 << 20;
 /// The least that is still free when a connection is taken.

@@ -56,9 +56,11 @@ impl Stack {
 
     /// True when the machine has memory for what it takes to receive and to send, beside the heap. Where it has none, as others have all, a connection makes
     /// room: else this VM could not say another word, or would end.
+    ///
+    /// A VM without connections asks for none: what it needs for what the whole wire hears is within its reserve, and an idle one would have a ring and a stack for it.
     #[inline]
     pub(super) fn has_pages(&mut self) -> bool {
-        self.promises.secures_pages(self.now) || {
+        self.live + self.orphans == 0 || self.promises.secures_pages(self.now) || {
             self.starve();
             false
         }
