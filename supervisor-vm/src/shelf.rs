@@ -118,7 +118,8 @@ async fn read(node: &Node, kept: &Kept) -> Result<Vec<u8>, String> {
 pub async fn fetch(node: &Node, name: &str) -> Result<Vec<u8>, String> {
     let kept = node.keep.library.borrow().get(name).cloned();
     let Some(kept) = kept else {
-        crate::images::find(node, name).await?;
+        node.look_at_images().await.map_err(said)?;
+        node.knows_image(name).ok_or_else(|| node.no_image(name))?;
         return Err(format!(
             "{name} is not kept on a virtual disk of the operator's VM, so its file cannot be got back"
         ));
