@@ -41,16 +41,30 @@ fn fifo(_: &Lab) -> Result<()> {
     play("fifo")
 }
 
+/// Who has no memory for a moment gives connections up (docs/ilwaco.md): whoever was asked is asked again then, and what is found in the end counts.
+const TRIES: u32 = 4;
+
+fn asked(running: &Running, guest: usize, path: &str, patience: Duration) -> Result<http::Response> {
+    let ask = || http::get(running.services()[guest], path, patience);
+    let mut answer = ask();
+    for _ in 1..TRIES {
+        if answer.is_ok() {
+            break;
+        }
+        answer = ask();
+    }
+    answer.context(|| format!("guest {guest}"))
+}
+
 /// A guest writes to all its pages, or looks whether all is there.
 fn patterns(running: &Running, guest: usize) -> Result<()> {
-    let answer = http::get(running.services()[guest], "/crime/memory-patterns", PATIENCE);
-    let answer = answer.context(|| format!("guest {guest}"))?;
+    let answer = asked(running, guest, "/crime/memory-patterns", PATIENCE)?;
     let said = || format!("guest {guest} answers {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
     ensure(answer.status == 200 && !String::from_utf8_lossy(&answer.body).contains("does not hold"), said)
 }
 
 fn serves(running: &Running) -> Result<()> {
-    let answer = http::get(running.services()[SERVER], "/100b", pooled::ANSWER).context(|| "the web server".into())?;
+    let answer = asked(running, SERVER, "/100b", pooled::ANSWER)?;
     ensure(answer.status == 200, || format!("the web server answers {}", answer.status))
 }
 

@@ -228,8 +228,11 @@ mod tests {
         let examples = examples_of(&page);
         for line in help.lines().filter(|line| !line.starts_with(' ') && !line.starts_with("VM is")) {
             let words: Vec<&str> = line.split_whitespace().take(2).collect();
-            let command =
-                if matches!(words[0], "help" | "audit" | "log" | "metrics") { words[0].to_owned() } else { words.join(" ") };
+            let command = if matches!(words[0], "help" | "audit" | "log" | "metrics") {
+                words[0].to_owned()
+            } else {
+                words.join(" ")
+            };
             let explained = |example: &Example| matches!(example, Example::Command(line) | Example::Fleet(line) | Example::Put(line) if line.starts_with(&command));
             assert!(examples.iter().any(explained), "docs/supervisor.md has no example of `{command}`");
         }
