@@ -357,12 +357,11 @@ impl<B: Backend> Memory<B> {
         count: u32,
         image: &Image,
     ) -> Result<u32, PageError> {
-        // One by one, as some may be elsewhere.
-        let count = if self.has_away() { 1 } else { count };
-        let (golden, count, rights) = image.shared_run(page, count).ok_or(PageError::NoSuchPage)?;
-        if self.has_away() && self.is_elsewhere(page) {
-            return Ok(count);
+        if self.has_away() {
+            // One by one, as some may be elsewhere.
+            return self.map_golden(frames, page, image).map(|()| 1);
         }
+        let (golden, count, rights) = image.shared_run(page, count).ok_or(PageError::NoSuchPage)?;
         let last = page + count.max(1) - 1;
         if last >= self.pages {
             return Err(PageError::NoSuchPage);
