@@ -4,6 +4,9 @@ use crate::platform;
 #[cfg(target_os = "none")]
 use {crate::heap, crate::stack, core::ops::Range};
 
+/// Pages of the stack that requests need, from its upper end.
+pub(crate) const STACK_PAGES: usize = 3;
+
 /// Has the machine give memory to the stack, as deep as it usually is: idle VMs give it back. False when it has not as much.
 #[cfg(target_os = "none")]
 pub(crate) fn secure_stack() -> bool {

@@ -1,14 +1,12 @@
 //! The guest's one stack.
 
+use crate::memory::STACK_PAGES;
 use abi::limits::PAGE_SIZE;
 use core::arch::asm;
 use core::ops::Range;
 
 /// Bytes of the stack. Only pages that were touched cost memory, and they are given back when the VM is quiet.
 pub(crate) const STACK_BYTES: usize = 32 * 1024;
-/// Pages of it that requests need, from its upper end.
-const WORKING_PAGES: usize = 3;
-
 #[repr(C, align(4096))]
 pub(crate) struct Stack(core::cell::UnsafeCell<[u64; STACK_BYTES / 8]>);
 
@@ -32,7 +30,7 @@ fn page() -> usize {
 /// Numbers of the pages that are usually in use.
 pub(crate) fn working_pages() -> Range<usize> {
     let end = (bottom() + STACK_BYTES) / page();
-    end.saturating_sub(WORKING_PAGES)..end
+    end.saturating_sub(STACK_PAGES)..end
 }
 
 /// Bytes of stack that are left alone below the one that gives the stack back: many times what the two calls until the

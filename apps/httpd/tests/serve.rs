@@ -192,7 +192,7 @@ fn without_memory_a_client_is_served_from_what_is_there_or_told() {
 }
 
 /// Kept for a connection that is in, in bytes.
-const KEPT: usize = 2048 + PROMISED_BYTES;
+const KEPT: usize = 1024 + PROMISED_BYTES;
 
 #[test]
 fn whatever_is_made_for_an_answer_is_asked_for_before() {

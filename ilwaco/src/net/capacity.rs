@@ -5,9 +5,10 @@
 //! than was promised for it ([`secures_bytes`]) leaves alone what was promised to others.
 
 use super::buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
-use super::device::secure_ring;
+use super::device::{ring_pages, secure_ring};
 use crate::heap;
-use crate::memory::secure_stack;
+use crate::memory::{STACK_PAGES, secure_stack};
+use crate::registers::reserved_and_held;
 
 /// Connections at once that somebody uses, however much memory there is.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -49,6 +50,13 @@ pub(crate) fn secures_bytes(bytes: usize) -> bool {
 /// could be foreseen.
 pub(crate) fn secures_promised(bytes: usize) -> bool {
     heap::secure(bytes, 0)
+}
+
+/// True when the machine keeps enough for this VM, beyond what that holds, for what a frame takes beside the heap.
+pub(super) fn are_pages_reserved() -> bool {
+    let (reserved, held) = reserved_and_held();
+    let pages = STACK_PAGES + ring_pages().len();
+    usize::try_from(reserved.saturating_sub(held)).is_ok_and(|left| left >= pages)
 }
 
 /// What was promised, and when pages that are not the heap's were last there.

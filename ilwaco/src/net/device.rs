@@ -8,6 +8,7 @@ use abi::guest::device;
 use abi::nic::{Listens, MAX_FRAME, MAX_SEGMENTS, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
+use core::ops::Range;
 use ring::{PacketConsumer, PacketProducer, PeekError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
@@ -45,14 +46,18 @@ pub(super) fn nic_page() -> NicPage {
     NicPage::read_from_bytes(&bytes).unwrap_or_else(|_| unreachable!("the buffer has the page's size"))
 }
 
+/// Numbers of the pages of the transmit ring.
+pub(super) fn ring_pages() -> Range<usize> {
+    let slots = |at| nic().read32(at).unwrap_or(0);
+    let (rx, tx) = (slots(offset_of!(NicPage, rx_slots)), slots(offset_of!(NicPage, tx_slots)));
+    let number = |pages: u64| usize::try_from(registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
+    number(tx_slots_offset(rx) / abi::limits::PAGE_SIZE)..number(abi::nic::nic_pages(rx, tx))
+}
+
 /// Has the machine give memory to the transmit ring: idle VMs give it back. False when it has not as much.
 #[cfg(target_os = "none")]
 pub(super) fn secure_ring() -> bool {
-    let page = nic_page();
-    let number = |pages: u64| usize::try_from(registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);
-    let (first, end) =
-        (tx_slots_offset(page.rx_slots) / abi::limits::PAGE_SIZE, abi::nic::nic_pages(page.rx_slots, page.tx_slots));
-    let pages = number(first)..number(end);
+    let pages = ring_pages();
     platform::take(pages.clone()) == pages.len()
 }
 

@@ -1,7 +1,7 @@
 //! Room for another connection: whether there is memory for it, and which one must make room.
 
 use super::bounded::map_bytes;
-use super::capacity::{MAX_CLOSING, secures_bytes};
+use super::capacity::{MAX_CLOSING, are_pages_reserved, secures_bytes};
 use super::connection::{Endpoint, Stage};
 use super::ended::Ended;
 use super::frame::Flow;
@@ -57,10 +57,10 @@ impl Stack {
     /// True when the machine has memory for what it takes to receive and to send, beside the heap. Where it has none, as others have all, a connection makes
     /// room: else this VM could not say another word, or would end.
     ///
-    /// A VM without connections asks for none: what it needs for what the whole wire hears is within its reserve, and an idle one would have a ring and a stack for it.
+    /// A VM without connections asks for none as long as its reserve has them: an idle one would hold a ring and a stack for what the whole wire hears.
     #[inline]
     pub(super) fn has_pages(&mut self) -> bool {
-        self.live + self.orphans == 0 || self.promises.secures_pages(self.now) || {
+        self.live + self.orphans == 0 && are_pages_reserved() || self.promises.secures_pages(self.now) || {
             self.starve();
             false
         }

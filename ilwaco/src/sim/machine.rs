@@ -205,6 +205,12 @@ impl Sim {
         disk::bytes()
     }
 
+    /// From now on the machine keeps so many frames for this VM, which holds so many of them.
+    pub fn hold(reserved: u32, held: u32) {
+        registers().write32(offset_of!(RegisterPage, reserve_frames), reserved).expect("in the page");
+        registers().write32(offset_of!(RegisterPage, held_frames), held).expect("in the page");
+    }
+
     /// On this machine VMs that idle may go out, so they give back soon what they do not need.
     pub fn let_vms_go_out() {
         registers().write32(offset_of!(RegisterPage, may_go_out), 1).expect("in the page");
