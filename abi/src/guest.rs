@@ -233,7 +233,9 @@ pub struct RegisterPage {
     /// 1 where VMs that idle may go out to make room for others: what a VM does not need is worth giving back soon. Where nobody goes out,
     /// what lies within its reserve is kept for it, and nobody else has it when it gives that back.
     pub may_go_out: u32,
-    _reserved_end: u32,
+    /// Written by the core: how often pages that the guest had were taken while it did not run: empty ones of the NIC's rings, or, where it was out, any
+    /// that hold only zeros. They have memory again when they are touched, if there is some.
+    pub takings: u32,
 }
 
 /// Offset of the boot arguments in the register page.
@@ -308,4 +310,5 @@ const _: () = {
     assert!(offset_of!(RegisterPage, upcall) == 224);
     assert!(offset_of!(RegisterPage, fault) == 256);
     assert!(offset_of!(RegisterPage, may_go_out) == 304);
+    assert!(offset_of!(RegisterPage, takings) == 308);
 };

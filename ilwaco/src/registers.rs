@@ -49,6 +49,11 @@ pub(crate) fn reserved_and_held() -> (u32, u32) {
     (field!(read32, reserve_frames), field!(load32, held_frames))
 }
 
+/// How often pages that were there were taken while this VM did not run.
+pub(crate) fn takings() -> u32 {
+    field!(load32, takings)
+}
+
 /// True where VMs that idle may go out.
 pub(crate) fn may_go_out() -> bool {
     field!(read32, may_go_out) != 0

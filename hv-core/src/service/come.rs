@@ -307,6 +307,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if let Some(body) = vm.life.body_mut() {
             body.memory.lower_reserve(&mut self.frames, claim.reserve);
             registers.set_held(body.memory.reservation().held());
+            registers.count_taking();
         }
         Ok(())
     }

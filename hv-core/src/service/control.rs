@@ -46,6 +46,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// The last answer to a request, unless it has been given, or comes when what was asked for is done.
     fn answer_to(&mut self, from: EndpointId, id: u32, request: ControlRequest) -> Option<ControlReply> {
         let found = |found: bool| done(if found { status::OK } else { status::NOT_FOUND }, 0);
+        let or_nothing = |reply: Option<ControlReply>| reply.unwrap_or(done(status::NOT_FOUND, 0));
         Some(match request {
             ControlRequest::Frames => {
                 self.reply_frames(from, id);
@@ -60,7 +61,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Wakes => self.describe_wakes(),
             ControlRequest::Pool => self.describe_pool(),
             ControlRequest::Ended { from } => self.cpu.describe_end(from),
-            ControlRequest::Vm { slot } => self.describe_vm(slot).unwrap_or(done(status::NOT_FOUND, 0)),
+            ControlRequest::Vm { slot } => or_nothing(self.describe_vm(slot)),
             ControlRequest::NextVm { slot } => self.describe_next_vm(slot),
             ControlRequest::NextCharges { slot } => self.next_of(slot, Self::charges_of),
             ControlRequest::Account => self.cpu.account(),
@@ -69,15 +70,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::SetQuota { tenant, quota, flow } => self.set_quota(tenant, quota, flow),
             ControlRequest::AdjustClock { by_ns, ppm } => self.adjust_clock(by_ns.cast_signed(), ppm),
             ControlRequest::Boot => ControlReply::Boot { low: self.cpu.boot[0], high: self.cpu.boot[1] },
-            ControlRequest::Component { index } => {
-                self.cpu.describe_component(index).unwrap_or(done(status::NOT_FOUND, 0))
-            }
-            ControlRequest::Image { image } => self.cpu.describe_image(image).unwrap_or(done(status::NOT_FOUND, 0)),
-            ControlRequest::DiskOf { slot } => self.describe_disk(slot).unwrap_or(done(status::NOT_FOUND, 0)),
-            ControlRequest::Share { slot } => self.describe_share(slot).unwrap_or(done(status::NOT_FOUND, 0)),
-            ControlRequest::Policy { component, policy } => {
-                self.cpu.describe_policy(component, policy).unwrap_or(done(status::NOT_FOUND, 0))
-            }
+            ControlRequest::Component { index } => or_nothing(self.cpu.describe_component(index)),
+            ControlRequest::Image { image } => or_nothing(self.cpu.describe_image(image)),
+            ControlRequest::DiskOf { slot } => or_nothing(self.describe_disk(slot)),
+            ControlRequest::Share { slot } => or_nothing(self.describe_share(slot)),
+            ControlRequest::Policy { component, policy } => or_nothing(self.cpu.describe_policy(component, policy)),
             ControlRequest::Swap { component, policy } => {
                 match self.cpu.begin_swap(component.into(), policy.into(), id, from) {
                     // Answered when it is done.

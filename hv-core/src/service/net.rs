@@ -84,9 +84,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let rank = cpu.endpoints.rank(of).ok_or(NoRingPage::NoSuchPage)?;
         let space = &mut cpu.components.list[rank].space;
         let mut flush = Flush::Unneeded;
+        let mut any = false;
         for index in (1..end).filter(|index| pages >> index & 1 != 0) {
             space.unmap_window(seat, index);
-            if body.memory.give_back(&mut cpu.frames, guest_page(index)).1 == Flush::Needed {
+            let (freed, flushes) = body.memory.give_back(&mut cpu.frames, guest_page(index));
+            any |= freed;
+            if flushes == Flush::Needed {
                 flush = Flush::Needed;
             }
         }
@@ -95,6 +98,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             cpu.backend.flush(&mut vm.vcpu, body.memory.tables());
         }
         body.registers.set_held(body.memory.reservation().held());
+        if any {
+            body.registers.count_taking();
+        }
         cpu.has_more_room();
         Ok(())
     }

@@ -168,6 +168,12 @@ impl Registers {
         self.word32::<{ field!(held_frames) }>().store(frames, Ordering::Relaxed);
     }
 
+    /// Show that pages were taken from it once more.
+    pub fn count_taking(&self) {
+        // Only the core writes it, and it wraps around.
+        self.word32::<{ field!(takings) }>().fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Show when the alarm is due.
     pub fn set_alarm(&self, deadline: u64) {
         self.word64::<{ field!(alarm) }>().store(deadline, Ordering::Release);

@@ -8,7 +8,7 @@ use super::buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
 use super::device::{ring_pages, secure_ring};
 use crate::heap;
 use crate::memory::{STACK_PAGES, secure_stack};
-use crate::registers::reserved_and_held;
+use crate::registers::{reserved_and_held, takings};
 
 /// Connections at once that somebody uses, however much memory there is.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -24,8 +24,6 @@ const CUSHION: usize = 1024;
 const RESERVE: usize = 1 << 20;
 /// The least that is still free when a connection is taken.
 const HEADROOM: usize = 128 << 10;
-/// For so long, in microseconds, the pages of stack and ring that were there are there: they are taken only from a VM that has nothing to do.
-const BELIEVED_US: u64 = 20_000;
 
 const _: () = assert!(RECEIVE_BYTES <= heap::LARGEST && SEND_BYTES <= heap::LARGEST && PROMISED_BYTES <= heap::LARGEST);
 
@@ -59,18 +57,19 @@ pub(super) fn are_pages_reserved() -> bool {
     usize::try_from(reserved.saturating_sub(held)).is_ok_and(|left| left >= pages)
 }
 
-/// What was promised, and when pages that are not the heap's were last there.
+/// What was promised, and whether pages that are not the heap's are there.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
-    believed_until: u64,
+    /// They were when pages had been taken so often. Nobody takes any from a VM that runs.
+    secured_at: Option<u32>,
 }
 
 impl Promises {
     /// True when there is memory for another connection, and for what answers it, beside `live` of which `queued` have no task yet. `is_spare`: there is a
     /// socket for it.
-    pub(super) fn secure(&mut self, (live, queued): (usize, usize), is_spare: bool, now: u64) -> bool {
+    pub(super) fn secure(&mut self, (live, queued): (usize, usize), is_spare: bool) -> bool {
         let socket = if is_spare { 0 } else { CONNECTION_BYTES };
-        if !carries_bytes(socket) || !self.secures_pages(now) {
+        if !carries_bytes(socket) || !self.secures_pages() {
             return false;
         }
         heap::secure(0, socket.saturating_add(promise(live + 1, queued + 1)))
@@ -85,19 +84,20 @@ impl Promises {
 
     /// True when there is memory for what a frame takes beside the heap, to be read and to be sent.
     #[inline]
-    pub(super) fn secures_pages(&mut self, now: u64) -> bool {
-        if now >= self.believed_until {
+    pub(super) fn secures_pages(&mut self) -> bool {
+        let now = Some(takings());
+        if self.secured_at != now {
             if !secure_stack() || !secure_ring() {
                 return false;
             }
-            self.believed_until = now + BELIEVED_US;
+            self.secured_at = now;
         }
         true
     }
 
     /// The pages may have been given back.
     pub(super) fn forget(&mut self) {
-        self.believed_until = 0;
+        self.secured_at = None;
     }
 }
 

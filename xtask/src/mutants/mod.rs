@@ -24,6 +24,9 @@ const FILES: &[(&str, &[&str])] = &[
             // A VM's life and memory.
             "src/vm/life.rs",
             "src/vm/memory.rs",
+            "src/vm/memory/*.rs",
+            "src/vm/pages.rs",
+            "src/vm/away.rs",
             // A component's work and death.
             "src/component/backlog.rs",
             "src/component/death.rs",

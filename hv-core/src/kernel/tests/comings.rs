@@ -1,5 +1,6 @@
 //! VMs that have run go out and come in: what they had is there again, whoever dies meanwhile.
 
+use super::guest::field;
 use super::machine::{GUEST_PAGES, HZ, IMAGE_PAGE, Machine, Places, WITH_NIC, WITHOUT_NIC};
 use super::roles::Role;
 use super::swap_role::Swap;
@@ -140,6 +141,7 @@ fn a_vm_that_is_out_has_no_frame_and_no_seat_and_comes_back_as_it_was() {
     assert_ne!(of_vms(&machine), nothing.0);
     let before = machine.kernel.read_state(vms[0]).expect("it is in");
     let idles = machine.kernel.vms.by_id(vms[0]).expect("it is in").ran_ticks;
+    let takings = machine.word(vms[0], field!(may_go_out)) >> 32;
     put_out(&mut machine, vms[0]);
     assert_eq!((of_vms(&machine), machine.kernel.vms.seats().free()), nothing);
     let described = machine.kernel.describe_next_vm(Slot::new(0));
@@ -153,6 +155,8 @@ fn a_vm_that_is_out_has_no_frame_and_no_seat_and_comes_back_as_it_was() {
     ));
     bring_in(&mut machine, vms[0], pending::NIC);
     assert!(has_its_memory(&mut machine, vms[0]));
+    // Of its empty rings at least, and of what holds only zeros.
+    assert!(machine.word(vms[0], field!(may_go_out)) >> 32 > takings, "it must make sure of its pages again");
     let after = machine.kernel.read_state(vms[0]).expect("it is in");
     // It has idled again since.
     assert_eq!((after.general.rdi, after.general.rsp), (before.general.rdi, before.general.rsp));

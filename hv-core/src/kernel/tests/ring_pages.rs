@@ -1,6 +1,6 @@
 //! Pages of rings: they come when the demultiplexer or the guest touches them, and go when the demultiplexer says so.
 
-use super::guest::FIRST;
+use super::guest::{FIRST, field};
 use super::machine::{Machine, WITH_NIC, WITHOUT_NIC};
 use crate::component::Death;
 use crate::kernel::Kernel;
@@ -138,12 +138,16 @@ fn pages_go_when_the_vm_idles_and_read_as_zeros_afterwards() {
     machine.go_on(&[Step::Poke { address, value: 77 }]);
     machine.settle(1000);
     let rank = machine.rank(Service::Net);
-    // A page that is not there is no mistake.
+    let takings = |machine: &mut Machine<true>| machine.word(vm, field!(may_go_out)) >> 32;
+    let before = takings(&mut machine);
     assert_eq!(machine.ring_return(vm, 0b10), 0);
+    assert_eq!(takings(&mut machine), before + 1, "a guest that has made sure of the page must do so again");
     assert!(machine.kernel.cpu.components.list[rank].space.is_stale(), "the demultiplexer would still see it");
     assert_eq!(machine.nic_frames(vm)[1], (None, None));
     assert!(machine.nic_frames(vm)[2].0.is_some());
+    // A page that is not there is no mistake.
     assert_eq!((machine.ring_return(vm, 0b110), machine.ring_return(vm, 0)), (0, 0));
+    assert_eq!(takings(&mut machine), before + 2, "nothing was taken the last time");
     assert_eq!(machine.free(), free);
     machine.audit();
     machine.go_on(&[Step::Touch { page: NIC + 1, access: Access::Read }]);

@@ -90,8 +90,6 @@ fn without_pages_nothing_is_taken_in_and_nothing_sent() {
         host.connect(&mut sim).await;
         let word = host.next(ACK, b"hello");
         assert_eq!(host.listen(&ask(&mut sim, &word).await)[0].data, b"hello", "which is not acknowledged");
-        // What was there is believed to be there for a while.
-        sleep(Duration::from_millis(100)).await;
         Sim::run_dry(true);
         sleep(Duration::from_secs(4)).await;
         assert_eq!(turn(&mut sim).await.len(), 0, "nothing is sent again");
@@ -120,14 +118,12 @@ fn who_has_no_connection_and_enough_of_its_reserve_asks_for_no_pages() {
         sleep(Duration::from_millis(100)).await;
         assert_eq!(turn(&mut sim).await.len(), 1, "it has waited");
         Sim::run_dry(true);
-        sleep(Duration::from_millis(100)).await;
         Sim::hold(pages + 12, 12);
         assert_eq!(ask(&mut sim, &ping).await.len(), 1, "the machine keeps them for it");
         // Whoever has a connection takes more, of which nobody knows how much.
         Sim::run_dry(false);
         host.connect(&mut sim).await;
         Sim::run_dry(true);
-        sleep(Duration::from_millis(100)).await;
         assert_eq!(ask(&mut sim, &ping).await.len(), 0);
     });
 }
