@@ -184,3 +184,42 @@ fn who_was_heard_of_first_is_asked_to_go_and_then_it_is_looked_again_in_time() {
     assert!((before..=now()).contains(&(until - HZ / 100)), "in a hundredth of a second");
     assert_eq!(stage.commands(), [out(2)]);
 }
+
+/// Asks the core so often.
+struct Asks(u32);
+
+impl Choice for Asks {
+    const NAME: Option<&'static str> = None;
+    const SEAT_BYTES: u32 = 0;
+
+    fn new(_: &mut Tables, _: u64) -> Self {
+        Asks(0)
+    }
+
+    fn hear(&mut self, _: &PagerEvent, _: u64) -> bool {
+        true
+    }
+
+    fn gave(&mut self, _: Seat, _: &PagerCommand) {}
+
+    fn next(&mut self, _: u64) -> Option<PagerCommand> {
+        self.0 = self.0.checked_sub(1)?;
+        Some(PagerCommand::Look { vm: vm(1), page: 0, pages: 1 })
+    }
+
+    fn load_control(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn due(&self) -> u64 {
+        5
+    }
+}
+
+#[test]
+fn what_fits_is_not_complained_about() {
+    let Pager { policy, victims, idles, limit, .. } = pager();
+    let mut pager = Pager { policy, pages: Asks(32), victims, idles, limit };
+    let mut commands = Outbox { ring: Producer::attach_contiguous(&memory(), 32).expect("good"), doorbell: 0 };
+    assert_eq!(lines(|| assert_eq!(pager.choose(&mut commands), 5)), [""; 0]);
+}

@@ -168,10 +168,8 @@ impl<R: Replace> Single<R> {
             self.push(asked.seat, asked.first + bit, asked.marks[bit as usize]);
         }
         self.wanted = self.wanted.saturating_sub(gone.count_ones().into());
-        if gone == 0 {
-            // It has no more than its reserve, or nobody can take it.
-            self.passed += asked.bits.count_ones() as usize;
-        } else {
+        // Where none is, the VM has no more than its reserve, or nobody can take them.
+        if gone != 0 {
             (self.passed, self.forced, self.rescanned) = (0, false, false);
             self.freed = gone.count_ones() as usize;
             self.wanted = self.wanted.max(self.waiting.len().saturating_sub(self.freed) as u64);
@@ -324,7 +322,8 @@ impl<R: Replace> Choice for Single<R> {
         if now >= self.patience
             && let Some(asked) = self.asked.take()
         {
-            // The answer was lost.
+            // The answer was lost. Lost answers for all are an end of the search, too.
+            self.passed += if asked.away { 0 } else { asked.bits.count_ones() as usize };
             self.gone(&asked, 0);
         }
         if self.asked.is_some() || self.wanted == 0 || now < self.pause {

@@ -1,7 +1,8 @@
 //! The rules against a core that keeps pages in sets.
 
+use super::queue::{Entry, Queue};
+use super::replace::TAU_MS;
 use super::*;
-use crate::pages::replace::TAU_MS;
 use abi::note::TableBytes;
 use abi::vm::{ImageId, VmId};
 use proptest::prelude::*;
@@ -31,6 +32,8 @@ struct Core<R> {
     /// Those who were let go on.
     resumed: Vec<VmId>,
     control: Vec<u64>,
+    /// What it was asked for: VM, first page, and bits.
+    looks: Vec<(VmId, u32, u64)>,
     /// Nobody takes pages.
     full: bool,
 }
@@ -51,6 +54,7 @@ impl<R: Replace> Core<R> {
             went: Vec::new(),
             resumed: Vec::new(),
             control: Vec::new(),
+            looks: Vec::new(),
             full: false,
         };
         core.hello();
@@ -130,7 +134,8 @@ impl<R: Replace> Core<R> {
             let bits = |pages: u64| (0..64_u32).filter(move |bit| pages >> bit & 1 != 0);
             match command {
                 PagerCommand::Look { vm, page, pages } => {
-                    assert!(page % 64 == 0 && pages != 0);
+                    assert!(page % 64 == 0 && page < PAGES && pages != 0);
+                    self.looks.push((vm, page, pages));
                     let seat = Seat::new(u16::try_from(vm.slot.number()).expect("small"));
                     let Some(of) = self.vms.get_mut(&seat.number()) else { continue };
                     let there = bits(pages).filter(|bit| of.there.contains(&(page + bit)));
@@ -352,4 +357,211 @@ fn more_pages_than_there_is_room_for_are_found_again() {
     overflows::<Fifo>();
     overflows::<Clock>();
     overflows::<Wsclock>();
+}
+
+/// One that knows what there is: it has looked for what its forerunner gave, and found nothing.
+fn knowing<R: Replace>(free: usize) -> Core<R> {
+    let mut core = Core::<R>::new(free);
+    core.start(1, 0);
+    core.hear(PagerEvent::Room { frames: 1, seats: 0 });
+    core.answer();
+    core.now += HZ;
+    // It begins anew only when a page has gone.
+    core.touch(1, 255);
+    core.hear(PagerEvent::Room { frames: 1, seats: 0 });
+    core.answer();
+    assert_eq!(core.went, [(1, 255)]);
+    core.now += HZ;
+    core.went.clear();
+    core.looks.clear();
+    core.control.clear();
+    core
+}
+
+fn wants(core: &mut Core<impl Replace>, frames: u64) -> bool {
+    core.hear(PagerEvent::Room { frames, seats: 0 })
+}
+
+fn looked(core: &mut Core<impl Replace>, page: u32, used: u64, there: u64, ran_ticks: u64) {
+    core.hear(PagerEvent::Looked { vm: id(1), seat: Seat::new(1), page, used, there, ran_ticks });
+}
+
+const fn look(page: u32, pages: u64) -> Option<PagerCommand> {
+    Some(PagerCommand::Look { vm: VmId::new(1, 1), page, pages })
+}
+
+#[test]
+fn a_rule_judges_by_the_time_of_the_vm() {
+    assert_eq!(Wsclock::judge(true, 100, 0), Verdict::Stays(100));
+    assert_eq!(Wsclock::judge(false, 100 + TAU_MS, 100), Verdict::Stays(100));
+    assert_eq!(Wsclock::judge(false, 101 + TAU_MS, 100), Verdict::Goes);
+    assert_eq!(Wsclock::judge(false, 5, 100), Verdict::Stays(5), "its time began anew");
+}
+
+#[test]
+fn a_page_in_the_row_is_what_it_was() {
+    let bytes = TableBytes { per_seat: Queue::SEAT_BYTES, ..TableBytes::NONE };
+    let mut queue = Queue::new(&mut Tables::on_heap(bytes, 0, 4));
+    let entry = |seat, page, mark| Entry { seat: Seat::new(seat), page, mark };
+    let entries = [entry(0, 0, 1), entry(u16::MAX, (1 << 18) - 1, (1 << 30) - 1), entry(3, 5, 2), entry(1, 1, 0)];
+    for each in entries {
+        assert!(!queue.push(each));
+    }
+    queue.push(entry(2, 1, 1 << 30 | 7));
+    for each in entries {
+        assert_eq!((queue.front(), queue.pop()), (Some(each), Some(each)));
+    }
+    assert_eq!((queue.len(), queue.pop(), queue.len()), (1, Some(entry(2, 1, 7)), 0));
+}
+
+#[test]
+fn its_tables_are_those_of_the_row_and_of_who_is_there() {
+    assert_eq!(Single::<Fifo>::SEAT_BYTES, 16 * 8 + 16);
+}
+
+#[test]
+fn what_is_said_of_somebody_else_in_the_seat_is_not_heard() {
+    let mut core = knowing::<Clock>(90);
+    core.touch(1, 3);
+    let (other, seat) = (VmId::new(1, 2), Seat::new(1));
+    core.hear(PagerEvent::Came { vm: other, seat, page: 4 });
+    core.single.gave(seat, &PagerCommand::MapZero { vm: other, page: 5, count: 1 });
+    core.hear(PagerEvent::VmEnded { vm: other, seat });
+    wants(&mut core, 1);
+    assert_eq!(core.single.next(core.now), look(0, 1 << 3));
+}
+
+#[test]
+fn only_pages_that_were_given_are_asked_about_whatever_could_not_go() {
+    let mut core = knowing::<Clock>(90);
+    [3, 7, 100].into_iter().for_each(|page| assert!(core.touch(1, page)));
+    core.full = true;
+    wants(&mut core, 3);
+    core.answer();
+    core.now += HZ;
+    core.full = false;
+    core.looks.clear();
+    wants(&mut core, 3);
+    core.answer();
+    assert_eq!(core.went, [(1, 3), (1, 7), (1, 100)]);
+    let asked = |page: u32| if page == 0 { 1 << 3 | 1 << 7 } else { 1 << (100 - 64) };
+    assert!(core.looks.iter().all(|&(_, page, pages)| pages & !asked(page) == 0), "{:?}", core.looks);
+    assert_eq!(core.control, [], "only one rule has whole VMs go first");
+}
+
+#[test]
+fn pages_that_were_forgotten_for_want_of_room_are_found_again() {
+    let mut core = knowing::<Fifo>(1280);
+    (2..6).for_each(|number| core.start(number, 0));
+    (1..6).for_each(|number| (0..PAGES).for_each(|page| assert!(core.touch(number, page))));
+    // The row has room for 1,024, and has lost those of VM 1. All others are given back by their guests.
+    for number in 2..6 {
+        let vm = core.vms.get_mut(&number).expect("it lives");
+        core.free += vm.there.len();
+        vm.there.clear();
+    }
+    wants(&mut core, 20);
+    core.answer();
+    assert!(core.went.len() >= 20 && core.went.iter().all(|(of, _)| *of == 1), "{:?}", core.went);
+}
+
+#[test]
+fn each_has_a_second_turn_before_anybody_gives_up() {
+    let mut core = knowing::<Clock>(200);
+    (0..128).for_each(|page| assert!(core.touch(1, page)));
+    wants(&mut core, 1);
+    for page in [0, 64, 0] {
+        assert_eq!(core.single.next(core.now), look(page, u64::MAX), "all used, or just once");
+        assert_eq!(core.single.due(), core.now + HZ / 4, "so long an answer is waited for");
+        looked(&mut core, page, u64::MAX, u64::MAX, 0);
+    }
+}
+
+#[test]
+fn whoever_ends_is_not_waited_for_and_others_are() {
+    let mut core = knowing::<Clock>(200);
+    core.start(2, 0);
+    (0..64).for_each(|page| assert!(core.touch(1, page)));
+    core.touch(2, 9);
+    wants(&mut core, 1);
+    assert_eq!(core.single.next(core.now), look(0, u64::MAX));
+    core.hear(PagerEvent::VmEnded { vm: id(3), seat: Seat::new(3) });
+    assert_eq!(core.single.next(core.now), None, "it is still to answer");
+    core.end(1);
+    assert_eq!(core.single.next(core.now), Some(PagerCommand::Look { vm: id(2), page: 0, pages: 1 << 9 }));
+}
+
+#[test]
+fn who_waits_goes_on_once() {
+    let mut core = knowing::<Clock>(2);
+    core.start(2, 0);
+    core.touch(1, 0);
+    core.touch(2, 0);
+    for number in [1, 2, 1, 2, 2] {
+        core.hear(PagerEvent::OutOfFrames { vm: id(number), seat: Seat::new(number), page: 7, free: 0 });
+    }
+    core.answer();
+    assert_eq!(core.resumed, [id(1), id(2)]);
+}
+
+#[test]
+fn the_time_of_a_vm_is_in_milliseconds() {
+    const MS: u64 = HZ / 1000;
+    // Used when the VM had run 10 ms; what comes when it is looked at again, unused.
+    let then = |ran_ticks: u64| {
+        let mut core = knowing::<Wsclock>(200);
+        core.touch(1, 0);
+        wants(&mut core, 1);
+        for (used, ran_ticks) in [(1, 11 * MS - 1), (0, ran_ticks)] {
+            assert_eq!(core.single.next(core.now), look(0, 1));
+            looked(&mut core, 0, used, 1, ran_ticks);
+        }
+        core.single.next(core.now)
+    };
+    let tau = u64::from(TAU_MS);
+    assert_eq!(then((11 + tau) * MS - 1), None, "no page is old enough");
+    assert_eq!(then((11 + tau) * MS), Some(PagerCommand::Away { vm: id(1), page: 0, pages: 1 }));
+}
+
+#[test]
+fn whole_vms_have_a_moment_and_then_pages_are_no_help_for_a_while() {
+    let mut core = knowing::<Wsclock>(200);
+    (0..64).for_each(|page| assert!(core.touch(1, page)));
+    wants(&mut core, 5);
+    let exhaust = |core: &mut Core<Wsclock>| {
+        while let Some(command) = core.single.next(core.now) {
+            match command {
+                PagerCommand::Look { page, .. } => looked(core, page, 0, u64::MAX, 0),
+                PagerCommand::Away { vm, page, .. } => {
+                    core.hear(PagerEvent::Gone { vm, seat: Seat::new(1), page, gone: 0, free: 0 });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        core.single.load_control()
+    };
+    assert_eq!(exhaust(&mut core), Some(5));
+    assert_eq!(core.single.due(), core.now + HZ / 100);
+    core.now = core.single.due();
+    assert_eq!(exhaust(&mut core), None, "that was asked for once");
+    assert_eq!(core.single.due(), u64::MAX, "nobody waits");
+    core.now += HZ / 10 - 1;
+    assert!(wants(&mut core, 0));
+    core.now += 1;
+    assert!(!wants(&mut core, 0));
+}
+
+#[test]
+fn where_no_answer_ever_comes_the_search_ends() {
+    let mut core = knowing::<Clock>(200);
+    (0..128).for_each(|page| assert!(core.touch(1, page)));
+    wants(&mut core, 5);
+    for _ in 0..20 {
+        core.single.next(core.now);
+        core.now = core.single.due().min(core.now + HZ);
+        if core.single.due() == u64::MAX {
+            return;
+        }
+    }
+    panic!("it goes on for ever");
 }

@@ -2,7 +2,8 @@
 //! counts is chosen at run time by what `crate::__mutant()` returns: 0 for none.
 //!
 //! LIST is what `cargo mutants --list --json` says of the sources; mutants are numbered in its order, from 1. Those numbers in
-//! LEFT_OUT are not built in. Nor are those of constants, which nothing can choose at run time, and of conditions with `let`.
+//! LEFT_OUT are not built in. Nor are those of constants, which nothing can choose at run time, of conditions with `let`, and values
+//! in the place of what only a trait names.
 //! Functions that are `const` are no longer so where there are mutants in them, and arms of a `match` get conditions; a program
 //! that needs the former in a constant, or in which the latter leave a case out, does not build then: `--careful` leaves the
 //! mutants of both out. The numbers of all others are printed, one a line; their text stands between `/*<N*/` and `/*>N*/`.

@@ -81,7 +81,10 @@ impl<'a> Finder<'a> {
             self.found.edits.push(Edit::Remove(self.place(constant)));
         }
         let outer = std::mem::take(&mut self.constant);
-        if let (Some(first), Some(last)) = (block.stmts.first(), block.stmts.last()) {
+        // A value of another type than what the function returns otherwise cannot stand beside that.
+        let is_opaque =
+            matches!(&signature.output, syn::ReturnType::Type(_, of) if matches!(**of, syn::Type::ImplTrait(_)));
+        if let (Some(first), Some(last), false) = (block.stmts.first(), block.stmts.last(), is_opaque) {
             let all = self.place(first).start..self.place(last).end;
             let values = self.take(Genre::FnValue, |at| *at == all);
             let value = |mutant: &&Mutant| {

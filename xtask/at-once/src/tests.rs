@@ -41,6 +41,15 @@ fn a_function_returns_a_value_at_once() {
 }
 
 #[test]
+fn a_value_of_another_type_does_not_stand_beside_one_that_only_a_trait_names() {
+    let source = "fn f() -> impl Iterator<Item = u8> { g() + 1 }";
+    let (text, numbers) =
+        rewritten_by(source, &[("FnValue", "g() + 1", "::std::iter::empty()"), ("BinaryOperator", "+", "-")]);
+    assert_eq!(numbers, [2]);
+    assert!(!text.contains("empty"));
+}
+
+#[test]
 fn operators_within_operators_are_chosen_one_at_a_time() {
     let (text, numbers) = rewritten_by(
         "fn f() -> bool { let ü = 1; !a && b < ü }",
