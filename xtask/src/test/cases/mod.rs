@@ -46,6 +46,7 @@ mod single_pages;
 mod snapshots;
 mod stacks;
 mod state;
+mod strays;
 pub mod supervisor;
 mod supervisor_clock;
 mod supervisor_console;

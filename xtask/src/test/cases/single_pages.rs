@@ -1,18 +1,19 @@
 //! VMs that are larger than what goes out as a whole, in less memory than they use: single pages go out.
 
-use super::{ensure, pooled};
+use super::{ensure, pooled, strays};
 use crate::error::{Context, Result};
 use crate::http;
 use crate::machine::Kind;
 use crate::manifest::Bytes;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab, Running};
+use std::collections::HashMap;
 use std::time::Duration;
 
 pub const CASES: &[Case] = &[
     Case {
         name: "qemu: single pages, wsclock",
-        asserts: "guests that use more memory than there is find in each page what they wrote, a web server beside them answers, and nobody ends, whoever of swap and pager dies meanwhile; who is destroyed leaves nothing in the pool",
+        asserts: "guests that use more memory than there is find in each page what they wrote, a web server beside them answers, and nobody ends, whoever of swap and pager dies meanwhile; their pages are in no other VM and in no free frame; who is destroyed leaves nothing in the pool",
         run: wsclock,
     },
     Case { name: "qemu: single pages, clock", asserts: "the same with the policy clock", run: clock },
@@ -68,6 +69,19 @@ fn serves(running: &Running) -> Result<()> {
     ensure(answer.status == 200, || format!("the web server answers {}", answer.status))
 }
 
+/// Every so manieth page is looked for: to ask whose each is takes its time.
+const EACH: u64 = 16;
+
+/// Where pages are that the guests have written (`memory-patterns` of `apps/hostile`), and whose.
+fn find(memory: &[u8]) -> Vec<(usize, usize)> {
+    let pages = (4 << 20..GUEST_BYTES).step_by(4096).filter(|page| page >> 12 & (EACH - 1) == 0);
+    let word = |guest: usize, page: u64| pooled::mix((guest as u64) << 40 | page + 8).to_le_bytes();
+    let written: HashMap<[u8; 8], usize> =
+        pages.flat_map(|page| (0..GUESTS).map(move |guest| (word(guest, page), guest))).collect();
+    let frames = memory.chunks(4096).zip((0..).step_by(4096));
+    frames.filter_map(|(frame, at)| Some((at, *written.get(&frame[8..16])?))).collect()
+}
+
 fn play(policy: &str) -> Result<()> {
     let lab = Lab::with(Kind::Qemu)?;
     let options = format!("vms=hostile*{GUESTS},httpd pool=24MiB pager={policy}");
@@ -105,12 +119,16 @@ fn play(policy: &str) -> Result<()> {
         checks.into_iter().try_for_each(|check| check.join().unwrap_or(Ok(())))
     })?;
     ensure(pooled::swap(&running, "damaged")? == 0, || "what came back was damaged".into())?;
+    let own = strays::none_in(&mut running, MEGS, find)?;
+    ensure(own > 100, || format!("{own} of the pages that were looked for are there: the search finds too little"))?;
     running.must_not_say(0, " ended: ")?;
     for guest in 0..GUESTS {
         running.monitor(&format!("destroy {guest}"))?;
         running.wait_for(&format!("vm{guest}.1 ended: "), BOOT)?;
     }
     serves(&running)?;
+    let own = strays::none_in(&mut running, MEGS, find)?;
+    ensure(own == 0, || format!("{own} pages are those of somebody who is gone"))?;
     let left = pooled::swap(&running, "used")?;
     ensure(left < 64 << 10, || format!("{left} bytes are left in the pool"))?;
     running.power_off()
