@@ -169,7 +169,6 @@ pub struct Program {
     pub entry: u64,
     /// What a component's tables take.
     pub tables: TableBytes,
-    pub reserved: u32,
     pub segments: [Segment; MAX_SEGMENTS],
 }
 

@@ -52,7 +52,7 @@ impl NewImage {
         let known = !name.is_empty() && name.as_str() != "?" && *module == Name::EMPTY;
         let served = [net, pager].iter().all(|&&by| by == manifest::ANY);
         let placed = self.program.segments().iter().any(|segment| segment.pristine != 0 || segment.tail != 0);
-        let program = self.program.state == program::GOOD && self.program.reserved == 0;
+        let program = self.program.state == program::GOOD;
         let fits = (1..=IMAGE_PAGES_MAX as u64).contains(&self.pages());
         known && served && *flags == 0 && program && !placed && fits
     }

@@ -50,7 +50,7 @@ pub const TABLES_TYPE: u32 = 2;
 pub struct TablesNote {
     /// Bytes of `name`: 8.
     pub name_size: u32,
-    /// Bytes of `tables`: 12.
+    /// Bytes of `tables`: 16.
     pub desc_size: u32,
     /// [`TABLES_TYPE`].
     pub note_type: u32,
@@ -60,7 +60,7 @@ pub struct TablesNote {
     pub tables: TableBytes,
 }
 
-const _: () = assert!(core::mem::size_of::<TablesNote>() == 32);
+const _: () = assert!(core::mem::size_of::<TablesNote>() == 36);
 
 /// What a program's tables take.
 #[repr(C)]
@@ -72,23 +72,25 @@ pub struct TableBytes {
     pub per_seat: u32,
     /// Bytes of kept memory for each seat, in addition to what the manifest gives.
     pub keep_per_seat: u32,
+    /// Bytes for each seat, in addition, where VMs can go out.
+    pub pooled_per_seat: u32,
 }
 
 impl TableBytes {
     /// For a program without such tables.
-    pub const NONE: TableBytes = TableBytes { per_slot: 0, per_seat: 0, keep_per_seat: 0 };
+    pub const NONE: TableBytes = TableBytes { per_slot: 0, per_seat: 0, keep_per_seat: 0, pooled_per_seat: 0 };
 
     /// What both programs can work with.
     #[must_use]
     pub const fn max(self, other: TableBytes) -> TableBytes {
+        const fn larger(one: u32, other: u32) -> u32 {
+            if one > other { one } else { other }
+        }
         TableBytes {
-            per_slot: if self.per_slot > other.per_slot { self.per_slot } else { other.per_slot },
-            per_seat: if self.per_seat > other.per_seat { self.per_seat } else { other.per_seat },
-            keep_per_seat: if self.keep_per_seat > other.keep_per_seat {
-                self.keep_per_seat
-            } else {
-                other.keep_per_seat
-            },
+            per_slot: larger(self.per_slot, other.per_slot),
+            per_seat: larger(self.per_seat, other.per_seat),
+            keep_per_seat: larger(self.keep_per_seat, other.keep_per_seat),
+            pooled_per_seat: larger(self.pooled_per_seat, other.pooled_per_seat),
         }
     }
 
@@ -101,12 +103,13 @@ impl TableBytes {
         }
     }
 
-    /// Bytes on a machine of that size: those of the tables, and what aligning them takes ([`TABLES_MAX`] of them).
-    pub const fn total(self, slots: usize, seats: usize) -> u64 {
+    /// Bytes on a machine of that size: those of the tables, and what aligning them takes ([`TABLES_MAX`] of them). `pooled`: VMs can go out there.
+    pub const fn total(self, slots: usize, seats: usize, pooled: bool) -> u64 {
         // Widening only; and the limits keep it far below 2^64.
         #[allow(clippy::cast_lossless)]
         {
-            let tables = self.per_slot as u64 * slots as u64 + self.per_seat as u64 * seats as u64;
+            let per_seat = self.per_seat as u64 + if pooled { self.pooled_per_seat as u64 } else { 0 };
+            let tables = self.per_slot as u64 * slots as u64 + per_seat * seats as u64;
             if tables == 0 { 0 } else { tables + (TABLES_MAX * TABLE_ALIGN) as u64 }
         }
     }
@@ -120,7 +123,7 @@ pub const TABLE_ALIGN: usize = 16;
 impl TablesNote {
     /// The note of a program with these tables.
     pub const fn new(tables: TableBytes) -> TablesNote {
-        TablesNote { name_size: 8, desc_size: 12, note_type: TABLES_TYPE, name: NOTE_NAME, tables }
+        TablesNote { name_size: 8, desc_size: 16, note_type: TABLES_TYPE, name: NOTE_NAME, tables }
     }
 }
 

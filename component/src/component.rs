@@ -207,7 +207,9 @@ impl Component {
             unsafe { core::slice::from_raw_parts_mut(base, units) }
         };
         let count = |number: u32| usize::try_from(number).unwrap_or(0);
-        Tables::new(memory, count(self.info.vm_slots), count(self.info.vm_seats))
+        // It is shown since when VMs idle where they can go out.
+        let pooled = self.info.authority & authority::IDLES != 0;
+        Tables::new(memory, count(self.info.vm_slots), count(self.info.vm_seats), pooled)
     }
 
     /// Since when VMs idle. Nobody does, without the authority for it.

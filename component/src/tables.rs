@@ -16,20 +16,21 @@ pub struct Tables {
     free: &'static mut [MaybeUninit<Unit>],
     slots: usize,
     seats: usize,
+    pooled: bool,
 }
 
 impl Tables {
-    /// Tables in `memory`, whatever it holds, for a machine with so many slots and seats.
-    pub fn new(memory: &'static mut [MaybeUninit<Unit>], slots: usize, seats: usize) -> Self {
-        Tables { free: memory, slots, seats }
+    /// Tables in `memory`, whatever it holds, for a machine with so many slots and seats, where VMs can go out or not (`pooled`).
+    pub fn new(memory: &'static mut [MaybeUninit<Unit>], slots: usize, seats: usize, pooled: bool) -> Self {
+        Tables { free: memory, slots, seats, pooled }
     }
 
-    /// For tests on the host: as the core would give them to a program that asks for these `bytes`.
+    /// For tests on the host: as the core would give them to a program that asks for these `bytes`, where VMs can go out.
     #[cfg(not(target_os = "none"))]
     pub fn on_heap(bytes: abi::note::TableBytes, slots: usize, seats: usize) -> Self {
-        let units = usize::try_from(bytes.total(slots, seats)).unwrap_or(0) / size_of::<Unit>();
+        let units = usize::try_from(bytes.total(slots, seats, true)).unwrap_or(0) / size_of::<Unit>();
         let memory = alloc::boxed::Box::leak(alloc::boxed::Box::new_uninit_slice(units));
-        Tables::new(memory, slots, seats)
+        Tables::new(memory, slots, seats, true)
     }
 
     /// How many seats the machine has.
@@ -49,6 +50,15 @@ impl Tables {
     /// When the memory is used up: the program's note asks for less than it takes.
     pub fn per_seat<T>(&mut self) -> Table<T> {
         self.table(self.seats)
+    }
+
+    /// An empty table with room for an entry for each seat where VMs can go out ([`abi::note::TableBytes::pooled_per_seat`]); for none where they cannot.
+    ///
+    /// # Panics
+    ///
+    /// As [`Tables::per_seat`].
+    pub fn pooled_per_seat<T>(&mut self) -> Table<T> {
+        self.table(if self.pooled { self.seats } else { 0 })
     }
 
     /// An empty table with room for an entry for each slot.

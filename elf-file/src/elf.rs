@@ -325,7 +325,7 @@ fn check_notes(mut notes: &[u8], kind: u32) -> Result<TableBytes, ElfError> {
             }
             found = true;
         }
-        if ours && desc == 12 && note_type == TABLES_TYPE && tables.is_none() {
+        if ours && desc == 16 && note_type == TABLES_TYPE && tables.is_none() {
             tables = TablesNote::read_from_prefix(this).ok().map(|(note, _)| note.tables);
         }
         notes = &notes[end..];

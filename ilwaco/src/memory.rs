@@ -10,7 +10,7 @@ pub(crate) const STACK_PAGES: usize = 3;
 /// Has the machine give memory to the stack, as deep as it usually is: idle VMs give it back. False when it has not as much.
 #[cfg(target_os = "none")]
 pub(crate) fn secure_stack() -> bool {
-    let pages = stack::working_pages();
+    let pages = stack::upper_pages(STACK_PAGES);
     platform::take(pages.clone()) == pages.len()
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn return_memory() -> u64 {
     heap::free_pages(kept, &mut give);
     let mut stack = stack::dead_pages();
     if kept != 0 {
-        stack.end = stack.end.min(stack::working_pages().start).max(stack.start);
+        stack.end = stack.end.min(stack::upper_pages(STACK_PAGES).start).max(stack.start);
     }
     if !stack.is_empty() {
         give(stack);

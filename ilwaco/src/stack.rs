@@ -1,6 +1,5 @@
 //! The guest's one stack.
 
-use crate::memory::STACK_PAGES;
 use abi::limits::PAGE_SIZE;
 use core::arch::asm;
 use core::ops::Range;
@@ -27,10 +26,10 @@ fn page() -> usize {
     usize::try_from(PAGE_SIZE).unwrap_or(4096)
 }
 
-/// Numbers of the pages that are usually in use.
-pub(crate) fn working_pages() -> Range<usize> {
+/// Numbers of the `count` pages at its upper end, which are in use first.
+pub(crate) fn upper_pages(count: usize) -> Range<usize> {
     let end = (bottom() + STACK_BYTES) / page();
-    end.saturating_sub(STACK_PAGES)..end
+    end.saturating_sub(count)..end
 }
 
 /// Bytes of stack that are left alone below the one that gives the stack back: many times what the two calls until the

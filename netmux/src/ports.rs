@@ -403,7 +403,7 @@ impl Ports {
     pub const TABLES: TableBytes = TableBytes {
         per_slot: size_of::<u16>() as u32,
         per_seat: size_of::<Option<Port>>() as u32 + Addresses::SEAT_BYTES + Holdings::SEAT_BYTES + Fifo::SEAT_BYTES,
-        keep_per_seat: 0,
+        ..TableBytes::NONE
     };
 
     /// Nobody is attached.

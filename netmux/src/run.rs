@@ -43,6 +43,7 @@ pub const fn tables<D: Discipline>() -> TableBytes {
         per_seat: Ports::TABLES.per_seat + Limited::<D>::SEAT_BYTES + Leases::SEAT_BYTES,
         // Two copies.
         keep_per_seat: 2 * Leases::SEAT_BYTES,
+        ..TableBytes::NONE
     }
 }
 

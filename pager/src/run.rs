@@ -28,7 +28,11 @@ macro_rules! main {
 
 /// What the tables of a policy, an order and a choice of pages take.
 pub const fn tables<P: Policy, O: Order, C: Choice>() -> TableBytes {
-    TableBytes { per_seat: P::SEAT_BYTES + Victims::<O>::SEAT_BYTES + C::SEAT_BYTES, ..TableBytes::NONE }
+    TableBytes {
+        per_seat: P::SEAT_BYTES + Victims::<O>::SEAT_BYTES,
+        pooled_per_seat: C::SEAT_BYTES,
+        ..TableBytes::NONE
+    }
 }
 
 impl Idles for IdleTimes {

@@ -217,7 +217,8 @@ fn give_regions(
         // Far below 2^32, as just seen.
         info.keep_pages = u32::try_from(keep_pages).unwrap_or(0);
     }
-    let tables_pages = asked.total(sources.vm_slots, sources.vm_seats).div_ceil(PAGE_SIZE);
+    let pooled = authority & authority::IDLES != 0;
+    let tables_pages = asked.total(sources.vm_slots, sources.vm_seats, pooled).div_ceil(PAGE_SIZE);
     if tables_pages > (layout::TABLES_END - layout::TABLES) / PAGE_SIZE {
         return None;
     }

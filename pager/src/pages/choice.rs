@@ -211,7 +211,7 @@ impl<R: Replace> Choice for Single<R> {
     const SEAT_BYTES: u32 = Queue::SEAT_BYTES + size_of::<Known>() as u32;
 
     fn new(tables: &mut Tables, hz: u64) -> Self {
-        let (queue, known) = (Queue::new(tables), tables.per_seat());
+        let (queue, known) = (Queue::new(tables), tables.pooled_per_seat());
         Single {
             queue,
             known,

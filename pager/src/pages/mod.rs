@@ -17,7 +17,7 @@ use component::Tables;
 pub trait Choice: Sized {
     /// What the boot option calls it; `None` for nobody's single pages, where the order of VMs has the name.
     const NAME: Option<&'static str>;
-    /// What its tables take of [`abi::note::TableBytes::per_seat`].
+    /// What its tables take of [`abi::note::TableBytes::pooled_per_seat`].
     const SEAT_BYTES: u32;
 
     /// Knows nobody yet. The TSC makes `hz` ticks a second.

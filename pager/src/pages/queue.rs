@@ -47,14 +47,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// What it takes of [`abi::note::TableBytes::per_seat`].
+    /// What it takes of [`abi::note::TableBytes::pooled_per_seat`].
     // A hundred and more.
     #[allow(clippy::cast_possible_truncation)]
     pub const SEAT_BYTES: u32 = size_of::<[u64; EACH]>() as u32;
 
     /// An empty one.
     pub fn new(tables: &mut Tables) -> Self {
-        Queue { words: tables.per_seat(), first: 0, len: 0 }
+        Queue { words: tables.pooled_per_seat(), first: 0, len: 0 }
     }
 
     pub fn clear(&mut self) {
