@@ -28,6 +28,7 @@ mod hardware;
 pub mod hoarders;
 mod hostile;
 mod identity;
+mod idle_clients;
 mod ipv6;
 mod killed;
 mod lazy;
@@ -83,6 +84,7 @@ pub fn all(long: bool) -> Vec<Case> {
         fatal::CASES,
         asm_guest::CASES,
         web::CASES,
+        idle_clients::CASES,
         if has_program(browser::PROGRAM) { browser::CASES } else { &[] },
         apps::CASES,
         nic::CASES,
