@@ -134,7 +134,8 @@ impl Heap {
     /// ones, have memory. False when it has not as much, or the heap has no room.
     #[inline]
     pub(crate) fn back(&mut self, block: usize, rest: usize, take: &mut impl FnMut(Range<usize>) -> usize) -> bool {
-        block <= LARGEST && block.next_multiple_of(UNIT).saturating_add(rest) <= self.sure || self.look(block, rest, take)
+        block <= LARGEST && block.next_multiple_of(UNIT).saturating_add(rest) <= self.sure
+            || self.look(block, rest, take)
     }
 
     /// [`Heap::back`] where that is not known yet.
