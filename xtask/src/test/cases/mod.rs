@@ -28,7 +28,6 @@ mod hardware;
 pub mod hoarders;
 mod hostile;
 mod identity;
-mod idle_clients;
 mod ipv6;
 mod killed;
 mod lazy;
@@ -84,7 +83,6 @@ pub fn all(long: bool) -> Vec<Case> {
         fatal::CASES,
         asm_guest::CASES,
         web::CASES,
-        idle_clients::CASES,
         if has_program(browser::PROGRAM) { browser::CASES } else { &[] },
         apps::CASES,
         nic::CASES,

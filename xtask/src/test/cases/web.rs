@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Time for one step of an exchange.
-pub(super) const STEP: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(10);
 
 pub const CASES: &[Case] = &[
     Case { name: "web: eight servers", asserts: "eight web servers answer, each as itself", run: eight },
@@ -58,7 +58,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A machine with `count` web servers that answer.
-pub(super) fn servers(lab: &Lab, count: usize, options: &str) -> Result<Running> {
+fn servers(lab: &Lab, count: usize, options: &str) -> Result<Running> {
     let mut running = lab.boot(&format!("vms=httpd*{count} {options}")).start()?;
     running.wait_for_services(BOOT)?;
     Ok(running)
@@ -85,14 +85,14 @@ fn eight(lab: &Lab) -> Result<()> {
 
 /// Frames of an idle web server: two of metadata, four nested tables, register page, NIC page, two page tables of its own, data
 /// and stack.
-pub(super) const IDLE_FRAMES: u64 = 12;
+const IDLE_FRAMES: u64 = 12;
 /// VMs that idle may go out, so what they give back is of use to others.
-pub(super) const OTHERS_GAIN: &str = "pool=1MiB";
+const OTHERS_GAIN: &str = "pool=1MiB";
 /// How long a server may take to give back what it does not need.
 const SHRINKS: Duration = Duration::from_secs(60);
 
 /// Frames of all VMs.
-pub(super) fn vm_frames(running: &Running) -> Result<u64> {
+fn vm_frames(running: &Running) -> Result<u64> {
     let lines = running.monitor("frames")?;
     let of = |owner: &str| -> Result<u64> {
         let line = lines.iter().find(|line| line.contains(&format!("owner={owner} ")));
@@ -103,7 +103,7 @@ pub(super) fn vm_frames(running: &Running) -> Result<u64> {
 }
 
 /// Waits until each of `count` VMs has no more than an idle web server.
-pub(super) fn shrunk(running: &Running, count: u64, when: &str) -> Result<()> {
+fn shrunk(running: &Running, count: u64, when: &str) -> Result<()> {
     let end = Instant::now() + SHRINKS;
     loop {
         let frames = vm_frames(running)?;
