@@ -256,3 +256,35 @@ fn a_tree_is_looked_at_only_where_there_is_memory_for_it() {
     assert_eq!(code(kept + (10 << 10)), "503");
     assert_eq!(code(kept + (12 << 10)), "200");
 }
+
+#[test]
+fn a_file_is_read_and_kept_only_where_there_is_memory_for_it() {
+    let image = image();
+    // Memory that there is when the tree has been looked at, and whether the file is read without the disk afterwards.
+    let codes = |left: usize| {
+        let image = image.clone();
+        let start = move || {
+            Sim::attach_disk(&image, true);
+            let later = async move {
+                let ms = |ms| ilwaco::time::sleep(ilwaco::time::Duration::from_millis(ms));
+                // What was read for the first request is no longer kept then.
+                ms(5000).await;
+                Sim::hold_disk();
+                ms(100).await;
+                Sim::leave(left);
+                Sim::release_disk();
+                ms(100).await;
+                Sim::leave(usize::MAX);
+                Sim::hold_disk();
+            };
+            ilwaco::task::spawn(later).expect("room");
+        };
+        // The first one sees to it that what the connection takes is there.
+        let path = "/docs/read%20me.txt";
+        let plan = vec![(0, get("/docs/")), (5050, get(path)), (5250, get(path).replace("GET", "HEAD"))];
+        run_with(5600, vec![plan], start).remove(0).codes()
+    };
+    let kept = 1024 + ilwaco::net::PROMISED_BYTES;
+    assert_eq!(codes(kept + (8 << 10) - 1), ["200", "503"]);
+    assert_eq!(codes(kept + (8 << 10)), ["200", "200", "200"]);
+}

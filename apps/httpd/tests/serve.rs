@@ -191,6 +191,35 @@ fn without_memory_a_client_is_served_from_what_is_there_or_told() {
     assert!(got.bytes.is_empty() && got.ended.is_none() && got.reset.is_none());
 }
 
+#[test]
+fn leave_for_a_large_head_is_returned_only_where_there_is_memory_for_a_small_one() {
+    let large = |len: usize| get("/100b").replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "c".repeat(len)));
+    let code = |short: bool| {
+        let prepare = move || {
+            let later = async move {
+                for is_short in [short, false] {
+                    sleep(Duration::from_millis(200)).await;
+                    Sim::run_short(is_short);
+                }
+            };
+            ilwaco::task::spawn(later).expect("room");
+        };
+        // As many as there may be, of which each has all memory that it takes when there is no more of it.
+        let text = large(2500);
+        let (start, rest) = text.split_at(text.len() - 4);
+        let holder = |n| vec![(n, get("/100b")), (50 + 2 * n, start.to_string()), (300 + n, rest.to_string())];
+        let mut plans: Vec<Plan> = (0..32).map(holder).collect();
+        plans.push(vec![(500, large(3000))]);
+        let got = run_with(900, plans, prepare);
+        for got in &got[..32] {
+            assert_eq!(got.codes(), ["200", "200"]);
+        }
+        got[32].codes()
+    };
+    assert_eq!(code(false), ["200"]);
+    assert_eq!(code(true), ["503"]);
+}
+
 /// Kept for a connection that is in, in bytes.
 const KEPT: usize = 1024 + PROMISED_BYTES;
 

@@ -45,6 +45,19 @@ pub(crate) struct Heap {
     freed: bool,
     /// The machine has given memory to every page of the heap below this address.
     backed: usize,
+    /// So many bytes, in allocations of [`LARGEST`] bytes at most, touch nothing else: known without another look at the holes. What is allocated is taken
+    /// off, and what is freed makes room, and never less of it ([`Heap::reach`] counts no hole as less when it is larger).
+    sure: usize,
+}
+
+/// What allocations may touch that are secured together.
+struct Reach {
+    /// Its end.
+    end: usize,
+    /// Where the hole begins, behind what is taken in one piece, that has the last of them, how much room it has, and how much of that they may take.
+    start: usize,
+    room: usize,
+    last: usize,
 }
 
 fn rounded(layout: Layout) -> Option<(usize, usize)> {
@@ -54,7 +67,7 @@ fn rounded(layout: Layout) -> Option<(usize, usize)> {
 
 impl Heap {
     pub(crate) const fn empty() -> Heap {
-        Heap { first: None, used: 0, size: 0, high: 0, freed: false, backed: 0 }
+        Heap { first: None, used: 0, size: 0, high: 0, freed: false, backed: 0, sure: 0 }
     }
 
     /// Takes memory over.
@@ -83,6 +96,11 @@ impl Heap {
         while let Some(at) = current {
             // SAFETY: `at` is in the list, so a record of ours lies there, and nobody else knows this memory.
             let Hole { size: hole_size, next } = unsafe { at.read() };
+            if hole_size < size {
+                // Most are too small, and shortly passed.
+                (before, current) = (current, next);
+                continue;
+            }
             let base = at.as_ptr().cast::<u8>();
             let skip = base.addr().next_multiple_of(align) - base.addr();
             if let Some(rest) = hole_size.checked_sub(skip).and_then(|left| left.checked_sub(size)) {
@@ -101,11 +119,12 @@ impl Heap {
                 };
                 self.link(before, link);
                 self.used += size;
+                // What is larger, or lies elsewhere than at a hole's start, was not reckoned with.
+                self.sure = if size <= LARGEST && skip == 0 { self.sure.saturating_sub(size) } else { 0 };
                 self.high = self.high.max(start.addr() + size + UNIT);
                 return start;
             }
-            before = current;
-            current = next;
+            (before, current) = (current, next);
         }
         core::ptr::null_mut()
     }
@@ -113,23 +132,37 @@ impl Heap {
     /// Has `take` give memory to what the next allocation takes, if it is one of `block` bytes, and others behind it, of [`LARGEST`] bytes each at most and
     /// `rest` bytes together, records included; not to what has some already. `take` is given page numbers, and says how many of them, the first
     /// ones, have memory. False when it has not as much, or the heap has no room.
+    #[inline]
     pub(crate) fn back(&mut self, block: usize, rest: usize, take: &mut impl FnMut(Range<usize>) -> usize) -> bool {
-        let Some(end) = self.end_of(block, rest) else { return false };
-        if end <= self.backed {
-            return true;
-        }
-        let pages = self.backed / PAGE..end.div_ceil(PAGE);
-        let (first, wanted) = (pages.start, pages.len());
-        let taken = take(pages).min(wanted);
-        self.backed = self.backed.max((first + taken) * PAGE);
-        // What has memory is given back as what was touched is, whoever wanted it.
-        self.high = self.high.max(self.backed);
-        self.freed |= taken != 0;
-        taken == wanted
+        block <= LARGEST && block.next_multiple_of(UNIT).saturating_add(rest) <= self.sure
+            || self.look(block, rest, take)
     }
 
-    /// The end of what these allocations may touch; `None` where the heap has no room for them.
-    fn end_of(&self, block: usize, rest: usize) -> Option<usize> {
+    /// [`Heap::back`] where that is not known yet.
+    fn look(&mut self, block: usize, rest: usize, take: &mut impl FnMut(Range<usize>) -> usize) -> bool {
+        let Some(reach) = self.reach(block, rest) else { return false };
+        if reach.end > self.backed {
+            let pages = self.backed / PAGE..reach.end.div_ceil(PAGE);
+            let (first, wanted) = (pages.start, pages.len());
+            let taken = take(pages).min(wanted);
+            self.backed = self.backed.max((first + taken) * PAGE);
+            // What has memory is given back as what was touched is, whoever wanted it.
+            self.high = self.high.max(self.backed);
+            self.freed |= taken != 0;
+            if taken != wanted {
+                return false;
+            }
+        }
+        if block == 0 {
+            // As much as the hole that has the last of them can have beyond that, with the record behind it.
+            let most = self.backed.saturating_sub(reach.start + UNIT).min(reach.room);
+            self.sure = most.checked_sub(reach.last).map_or(0, |more| rest + more);
+        }
+        true
+    }
+
+    /// What these allocations may touch; `None` where the heap has no room for them.
+    fn reach(&self, block: usize, rest: usize) -> Option<Reach> {
         let mut block = block.checked_next_multiple_of(UNIT)?;
         let mut rest = rest;
         let mut current = self.first;
@@ -142,7 +175,8 @@ impl Heap {
                 block = 0;
                 if room >= rest {
                     // The record behind what is taken, if there is more.
-                    return Some((start + rest + UNIT).min(start + room));
+                    let end = (start + rest + UNIT).min(start + room);
+                    return Some(Reach { end, start, room, last: rest });
                 }
             }
             // What does not fit into a hole leaves less of it than it would have taken.
@@ -219,7 +253,11 @@ impl Heap {
             return;
         }
         self.freed = kept != 0;
-        let kept_to = if kept == 0 { 0 } else { self.end_of(0, kept).unwrap_or(usize::MAX / 2).div_ceil(PAGE) };
+        let kept_to = match kept {
+            0 => 0,
+            kept => self.reach(0, kept).map_or(usize::MAX / 2, |reach| reach.end).div_ceil(PAGE),
+        };
+        self.sure = 0;
         let mut current = self.first;
         let mut last_used = 0;
         while let Some(at) = current {

@@ -76,6 +76,7 @@ impl Stack {
                 let port = segment.flow.local_port();
                 if let Some(listener) = self.listeners.iter_mut().find(|each| each.port == port) {
                     listener.established(index);
+                    self.queued += 1;
                 }
                 self.keep_promises();
             }

@@ -54,11 +54,12 @@ impl Stack {
         let track = Track::opening(shift, self.paths.mtu(remote, self.now).min(paths::WIDE), self.now);
         let index = self.put(flow, track, endpoint);
         self.places[index].owned = true;
+        self.keep_promises();
         self.touch(index);
         Ok(index)
     }
 
-    /// Finds a place for a connection. If there is something to send, the caller touches it.
+    /// Finds a place for a connection. The caller keeps promises, and touches it if there is something to send.
     pub(super) fn put(&mut self, flow: Flow, track: Track, endpoint: Endpoint) -> usize {
         if endpoint.is_live() {
             self.live += 1;
@@ -92,7 +93,6 @@ impl Stack {
             }
         };
         self.flows.insert(flow, index);
-        self.keep_promises();
         index
     }
 
@@ -159,6 +159,9 @@ impl Stack {
         if let Some(mut endpoint) = place.endpoint.take() {
             if endpoint.is_live() {
                 self.live -= 1;
+                if endpoint.stage == Stage::Queued {
+                    self.take_out_of_queues(index);
+                }
             } else {
                 self.orphans -= 1;
             }
@@ -169,6 +172,15 @@ impl Stack {
             self.keep_promises();
         }
         self.vacate(index);
+    }
+
+    /// Nobody will accept the connection in a place.
+    #[cold]
+    fn take_out_of_queues(&mut self, index: usize) {
+        for listener in &mut self.listeners {
+            listener.queue.retain(|&queued| queued != index);
+        }
+        self.queued = self.listeners.iter().map(|listener| listener.queue.len()).sum();
     }
 
     /// Gives a place free that neither a connection nor a stream has.
@@ -229,7 +241,7 @@ impl Stack {
                 self.vacate(index);
             }
         }
-        (self.live, self.orphans, self.timers) = (0, 0, u64::MAX);
+        (self.live, self.orphans, self.queued, self.timers) = (0, 0, 0, u64::MAX);
         self.touched.clear();
         self.spare = Vec::new();
         self.flows = HashMap::with_hasher(FixedState::with_seed(self.random));
@@ -237,6 +249,7 @@ impl Stack {
         for listener in &mut self.listeners {
             listener.queue.clear();
         }
+        self.keep_promises();
         self.forget_datagrams();
     }
 
@@ -297,7 +310,9 @@ impl Stack {
     /// The listener of a port is gone: so are the connections that nobody has accepted.
     pub(super) fn forget_listener(&mut self, port: u16) {
         let Some(position) = self.listeners.iter().position(|listener| listener.port == port) else { return };
-        for index in self.listeners.swap_remove(position).queue {
+        let queue = self.listeners.swap_remove(position).queue;
+        self.queued -= queue.len();
+        for index in queue {
             self.abandon(index);
         }
         self.say_listens();

@@ -90,7 +90,7 @@ impl Stack {
     /// Connections that somebody uses, and those among them that have no task yet.
     #[inline]
     fn counts(&self) -> (usize, usize) {
-        (self.live, self.listeners.iter().map(|listener| listener.queue.len()).sum())
+        (self.live, self.queued)
     }
 
     /// There are more connections now, or fewer.
@@ -189,6 +189,7 @@ impl Stack {
         self.unlist(index);
         self.vacate(index);
         let index = self.put(flow, track, endpoint);
+        self.keep_promises();
         self.touch(index);
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Stack {
     pub(super) live: usize,
     pub(super) orphans: usize,
     pub(super) most: usize,
+    /// Those among the former that wait to be accepted.
+    pub(super) queued: usize,
     pub(super) ended: EndedTable,
     pub(super) spare: Vec<Endpoint>,
     pub(super) promises: Promises,
@@ -109,6 +111,7 @@ impl Stack {
             live: 0,
             orphans: 0,
             most: super::capacity::most(crate::memory_bytes()),
+            queued: 0,
             ended: EndedTable::new(random),
             spare: Vec::new(),
             promises: Promises::default(),

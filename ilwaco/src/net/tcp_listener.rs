@@ -56,6 +56,7 @@ impl TcpListener {
                 return Ok(None);
             };
             stack.accept(index);
+            stack.queued -= 1;
             stack.keep_promises();
             Ok(Some(TcpStream::own(index)))
         });

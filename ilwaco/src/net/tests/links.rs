@@ -8,6 +8,7 @@ use crate::block_on;
 use crate::sim::{GUEST, PEER, Sim};
 use crate::task::spawn;
 use crate::time::{Duration, sleep, timeout};
+use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
@@ -132,6 +133,48 @@ fn a_burst_of_datagrams_waits_while_there_is_memory() {
         assert_eq!(burst(false).await, (0..72).collect::<Vec<_>>());
         assert_eq!(burst(true).await, (0..8).collect::<Vec<_>>());
         assert_eq!(burst(false).await.len(), 72);
+    });
+}
+
+#[test]
+fn a_packet_waits_for_its_neighbour_only_where_there_is_memory_for_it() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let socket = UdpSocket::bind(9).expect("free");
+        // The frame, and the list of those that wait.
+        let needs = 14 + 20 + 8 + 200 + 16 * size_of::<Box<[u8]>>();
+        for (n, left, sent) in [(1, needs - 1, 0), (2, needs, 1)] {
+            Sim::leave(left);
+            socket.send_to(&[7; 200], SocketAddr::from(([10, 0, 9, n], 9))).await.expect("room");
+            assert_eq!(asked(&turn(&mut sim).await), [[10, 0, 9, n]], "asked for in any case");
+            let frames = ask(&mut sim, &arp(2, [2, 9, 9, 9, 9, n], [10, 0, 9, n], GUEST)).await;
+            assert_eq!(frames.len(), sent, "{left}");
+        }
+    });
+}
+
+#[test]
+fn each_datagram_waits_only_where_there_is_memory_for_it() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let socket = UdpSocket::bind(9).expect("free");
+        // The queue, which is there from the first one on that waits in it.
+        let queue = 64 * size_of::<(Box<[u8]>, SocketAddr)>();
+        for (first, then, waiting) in [(queue - 1, queue - 1, 8), (queue, 0, 9), (queue, 1, 15)] {
+            for (left, bytes) in [(first, 0..2), (then, 2..15)] {
+                Sim::leave(left);
+                for byte in bytes {
+                    assert!(sim.deliver(&datagram(byte)), "there is room");
+                }
+                turn(&mut sim).await;
+            }
+            let mut buffer = [0; 9];
+            let mut heard = 0;
+            while timeout(Duration::from_millis(5), socket.recv_from(&mut buffer)).await.is_ok() {
+                heard += 1;
+            }
+            assert_eq!(heard, waiting, "{first}, {then}");
+        }
     });
 }
 

@@ -11,7 +11,7 @@ use super::serve_echo;
 use crate::memory::STACK_PAGES;
 use crate::sim::{GUEST, Sim};
 use crate::task::spawn;
-use crate::time::{Duration, sleep};
+use crate::time::{Duration, sleep, timeout};
 use crate::{block_on, has_memory_for, task, time};
 use std::vec::Vec;
 
@@ -100,6 +100,55 @@ fn without_pages_nothing_is_taken_in_and_nothing_sent() {
         sleep(Duration::from_millis(50)).await;
         let frames = turn(&mut sim).await;
         assert!(frames.iter().any(|frame| frame[34..36] == [0, 0] && frame.ends_with(b"ping")), "it has waited");
+    });
+}
+
+#[test]
+fn nobody_accepts_what_was_given_up_before() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let listener = TcpListener::bind(7).expect("free");
+        let mut host = Host::new(1, 7);
+        host.connect(&mut sim).await;
+        sleep(Duration::from_millis(100)).await;
+        Sim::run_dry(true);
+        let ping = icmp(host.mac, host.ip, GUEST, [8, 0], [0, 1, 0, 1], b"ping");
+        ask(&mut sim, &ping).await;
+        assert_eq!((net_counters().dismissed_connections, connections()), (1, (0, 0)));
+        Sim::run_dry(false);
+        sleep(Duration::from_millis(50)).await;
+        Sim::leave(CONNECTION_BYTES + kept(1, 1));
+        let mut host = Host::new(2, 7);
+        host.connect(&mut sim).await;
+        assert_eq!(connections(), (0, 1), "nothing is kept for the one that is gone");
+        let mut stream = listener.accept().await.expect("open");
+        host.say(&mut sim, b"hello").await;
+        let mut bytes = [0; 8];
+        assert_eq!(stream.read(&mut bytes).await, Ok(5));
+        assert!(timeout(Duration::from_millis(100), listener.accept()).await.is_err(), "there was one");
+        // A listener that goes takes along what is kept for those that it has not accepted.
+        let mut host = Host::new(3, 7);
+        Sim::leave(usize::MAX);
+        host.connect(&mut sim).await;
+        drop(listener);
+        Sim::leave(kept(1, 0) + 1000);
+        assert!(has_memory_for(1000) && !has_memory_for(1001));
+    });
+}
+
+#[test]
+fn who_becomes_somebody_else_keeps_nothing_for_the_connections_that_were() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let _listener = TcpListener::bind(7).expect("free");
+        Host::new(1, 7).connect(&mut sim).await;
+        Sim::leave(kept(1, 1) + 10);
+        assert!(has_memory_for(10) && !has_memory_for(11));
+        let _ = with(|stack| {
+            stack.forget_connections();
+            Ok(())
+        });
+        assert!(has_memory_for(kept(1, 1)));
     });
 }
 
