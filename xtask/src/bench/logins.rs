@@ -24,7 +24,7 @@ const WEIGHT: u32 = 50;
 /// Operators.
 const OPERATORS: usize = 50;
 /// Nanoseconds of the machine in which they answer while nobody logs in.
-const ALONE: u64 = 1_000_000_000;
+const ALONE: u64 = 500_000_000;
 /// How long something may take on a slow host.
 const PATIENCE: Duration = Duration::from_secs(300);
 
