@@ -242,6 +242,10 @@ messages! {
     }
 }
 
+/// What the monitor says in the log in front of a command on the operator's line that changes something, before it carries that out; behind it, in a line each, it says
+/// `done` and the first word, or `error` and why.
+pub const NOTE: &str = "operator: ";
+
 /// Values of [`ControlReply::Done::status`].
 pub mod status {
     /// Done.

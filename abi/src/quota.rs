@@ -98,7 +98,7 @@ impl Words for Quota {
     }
 }
 
-/// The quota of a tenant, as the manifest says it and as boot leaves it.
+/// What a tenant may have, as the manifest says it and as boot leaves it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct TenantQuota {
@@ -108,26 +108,49 @@ pub struct TenantQuota {
     pub vms: u32,
     /// [`Quota::frames`].
     pub frames: u64,
+    /// [`Quota::pool`].
+    pub pool: u64,
+    /// [`Flow::wakes`].
+    pub wakes: u32,
+    /// [`Flow::rate`].
+    pub rate: u32,
 }
 
 impl TenantQuota {
+    /// That of the tenant with this number.
+    #[must_use]
+    pub const fn new(tenant: u32, Quota { vms, frames, pool }: Quota, Flow { wakes, rate }: Flow) -> TenantQuota {
+        TenantQuota { tenant, vms, frames, pool, wakes, rate }
+    }
+
     /// Whose it is; `None` for what is no tenant's name.
     #[must_use]
     pub fn tenant(&self) -> Option<Tenant> {
         Tenant::from_raw(self.tenant).filter(|tenant| !tenant.is_unsaid())
     }
 
-    /// What it is: nothing is said of the rest.
+    /// What its VMs may take together.
     #[must_use]
     pub const fn quota(&self) -> Quota {
-        Quota { vms: self.vms, frames: self.frames, ..Quota::NONE }
+        Quota { vms: self.vms, frames: self.frames, pool: self.pool }
+    }
+
+    /// What they may do in each second.
+    #[must_use]
+    pub const fn flow(&self) -> Flow {
+        Flow { wakes: self.wakes, rate: self.rate }
     }
 }
 
 const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(
-        size_of::<TenantQuota>() == 16 && offset_of!(TenantQuota, vms) == 4 && offset_of!(TenantQuota, frames) == 8
+        size_of::<TenantQuota>() == 32 && offset_of!(TenantQuota, vms) == 4 && offset_of!(TenantQuota, frames) == 8
+    );
+    assert!(
+        offset_of!(TenantQuota, pool) == 16
+            && offset_of!(TenantQuota, wakes) == 24
+            && offset_of!(TenantQuota, rate) == 28
     );
 };
 

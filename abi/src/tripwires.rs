@@ -132,7 +132,7 @@ fn boot_record() {
     assert_eq!((size_of::<PciDevice>(), size_of::<Screen>(), size_of::<Options>()), (176, 10_272, 64));
     assert_eq!((size_of::<Vms>(), offset_of!(Vms, written), offset_of!(BootRecord, vms)), (48, 40, 664));
     assert_eq!((offset_of!(BootRecord, root), offset_of!(BootRecord, ranges)), (56, 2440));
-    assert_eq!(size_of::<BootRecord>(), 69672 + 16 * limits::MAX_TENANTS);
+    assert_eq!(size_of::<BootRecord>(), 69672 + 32 * limits::MAX_TENANTS);
 }
 
 #[test]

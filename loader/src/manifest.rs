@@ -1,6 +1,7 @@
 //! Reads the compiled manifest (boot module `manifest`). Pure: everything in it is an allegation until it is checked here.
 
 use abi::component::layout;
+use abi::flow::Flow;
 use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_MODULES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, MAX_TENANTS, Name,
     PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN,
@@ -112,7 +113,8 @@ impl<'a> Manifest<'a> {
         })?;
         each("tenant", tenants, |i, told| {
             ensure(told.tenant().is_some(), "it has no name")?;
-            ensure(told.quota() != Quota::NONE, "its quota says nothing")?;
+            ensure((told.quota(), told.flow()) != (Quota::NONE, Flow::NONE), "its quota says nothing")?;
+            ensure(told.wakes != Flow::STAYS && told.rate != Flow::STAYS, "it may do too much in a second")?;
             ensure(!tenants[..i].iter().any(|other| other.tenant == told.tenant), "its name is taken")
         })?;
         Ok(manifest)

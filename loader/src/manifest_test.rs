@@ -1,4 +1,5 @@
 use super::manifest::{Manifest, ManifestError, padded_text};
+use abi::flow::Flow;
 use abi::limits::MAX_TENANTS;
 use abi::limits::{MAX_POLICIES, Name};
 use abi::manifest::{
@@ -83,7 +84,7 @@ fn good() -> Parts {
         modules: ["httpd", "core-vmx"]
             .map(|text| ModuleDigest { name: name(text), bytes: 9, digest: [7; 16] })
             .to_vec(),
-        tenants: vec![TenantQuota { tenant: 1, vms: 3, frames: Quota::ANY_FRAMES }],
+        tenants: vec![TenantQuota::new(1, Quota { vms: 3, ..Quota::NONE }, Flow::NONE)],
     }
 }
 
@@ -139,12 +140,21 @@ fn a_good_manifest() {
 
 #[test]
 fn bad_quotas() {
-    let told = TenantQuota { tenant: 2, vms: 0, frames: 0 };
+    let told = TenantQuota::new(2, Quota { vms: 0, ..Quota::NONE }, Flow::NONE);
     assert_eq!(why(|p| p.tenants.push(TenantQuota { tenant: 0, ..told })), "tenant 1: it has no name");
     assert_eq!(why(|p| p.tenants.push(TenantQuota { tenant: 38, ..told })), "tenant 1: it has no name");
     assert_eq!(why(|p| p.tenants.push(TenantQuota { tenant: 1, ..told })), "tenant 1: its name is taken");
-    let nothing = TenantQuota { vms: Quota::ANY_VMS, frames: Quota::ANY_FRAMES, ..told };
-    assert_eq!(why(|p| p.tenants.push(nothing)), "tenant 1: its quota says nothing");
+    let quota = |quota, flow| TenantQuota::new(2, quota, flow);
+    assert_eq!(why(|p| p.tenants.push(quota(Quota::NONE, Flow::NONE))), "tenant 1: its quota says nothing");
+    for flow in [Flow { wakes: Flow::STAYS, ..Flow::NONE }, Flow { rate: Flow::STAYS, ..Flow::NONE }] {
+        assert_eq!(why(|p| p.tenants.push(quota(Quota::NONE, flow))), "tenant 1: it may do too much in a second");
+    }
+    for told in [quota(Quota { pool: 0, ..Quota::NONE }, Flow::NONE), quota(Quota::NONE, Flow { wakes: 1, rate: 0 })] {
+        let mut parts = good();
+        parts.tenants.push(told);
+        let words = bytes(&parts);
+        assert_eq!(Manifest::parse(words.as_bytes()).expect("it says something").tenants.last(), Some(&told));
+    }
     let many = |p: &mut Parts| p.tenants.resize(MAX_TENANTS + 1, told);
     assert_eq!(why(many), "it has 65 tenants, more than this core takes");
 }

@@ -69,6 +69,7 @@ mod tests {
     use super::*;
     use crate::manifest_test::image;
     use abi::attachment::Attachment;
+    use abi::flow::Flow;
     use abi::quota::Quota;
 
     fn tenant(name: &str) -> u32 {
@@ -89,8 +90,9 @@ mod tests {
             let requests = counts.iter().map(|&(image, count)| VmRequest { image, count, disk });
             check(quotas, &images, requests).map_err(|error| error.to_string())
         };
-        let quota = |vms, frames| TenantQuota { tenant: blue, vms, frames };
-        let three = [TenantQuota { tenant: red, vms: 0, frames: 0 }, quota(3, Quota::ANY_FRAMES)];
+        let told = |tenant, vms, frames| TenantQuota::new(tenant, Quota { vms, frames, ..Quota::NONE }, Flow::NONE);
+        let quota = |vms, frames| told(blue, vms, frames);
+        let three = [told(red, 0, 0), quota(3, Quota::ANY_FRAMES)];
         assert_eq!(ask(&three, &[(0, 9), (1, 1), (2, 2)], Attachment::NONE), Ok(()));
         assert_eq!(
             ask(&three, &[(1, 1), (2, 3)], Attachment::NONE),

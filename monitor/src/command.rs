@@ -113,6 +113,24 @@ pub const HELP: [(&str, &str, &str); 24] = [
     ("poweroff", "", "powers the machine off"),
 ];
 
+/// Whether a line asks for what is written down: it changes something, or shows the inside of a VM. What is no command is not.
+pub fn is_noted(line: &str) -> bool {
+    matches!(
+        Command::parse(line, &mut Arguments::new()),
+        Ok(Command::Kill(_)
+            | Command::Snapshot(..)
+            | Command::Policy(..)
+            | Command::Quota(..)
+            | Command::Create(..)
+            | Command::Destroy(_)
+            | Command::Shutdown(_)
+            | Command::Identity(..)
+            | Command::State(_)
+            | Command::Restore(_)
+            | Command::PowerOff)
+    )
+}
+
 impl Command {
     /// The command on a line of printable ASCII; extra boot arguments are put into `args`.
     ///

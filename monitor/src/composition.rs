@@ -41,6 +41,8 @@ pub struct Composition {
     /// The operator's words.
     pub extra: Arguments,
     args: BootArgs,
+    /// Nobody has the virtual disk that it is to have in a way that is in its way.
+    pub judged: bool,
     /// How often it had to be put together anew because another one took its slot.
     pub moved: u32,
 }
@@ -63,6 +65,7 @@ impl Composition {
             slot: Slot::new(0),
             extra: Arguments::new(),
             args: BootArgs::new(),
+            judged: false,
             moved: 0,
         }
     }

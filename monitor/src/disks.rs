@@ -2,8 +2,10 @@
 
 use crate::command::Command;
 use crate::host::{Asked, Host};
-use crate::session::Session;
+use crate::session::{Outcome, Session};
 use crate::step::{Job, Step, Walk};
+use abi::attachment;
+use abi::control::ControlReply;
 use abi::disk::{DiskReply, disk_state, driver, entry_kind, problem, set_state, snapshot};
 use abi::limits::Name;
 use abi::message::Message;
@@ -49,6 +51,15 @@ impl Session {
         let found = reply != DiskReply::None;
         // Seats without such a VM were passed over.
         let step = if let DiskReply::VmLoad { index, .. } = reply { Walk::VmLoad(index) } else { step };
+        if let Command::Create(_, terms) = command {
+            return match reply {
+                DiskReply::VmLoad { index, vm, disk, .. } if disk == terms.disk.disk => {
+                    self.job = Some(Job { command, step: Step::Holder(vm.slot, index) });
+                    self.advance(host);
+                }
+                _ => self.look_for_holder(command, step.next(found), host),
+            };
+        }
         if let (Command::Scrub(wanted), Walk::Entry(index)) = (command, step) {
             return match reply {
                 DiskReply::Entry { name, .. } if name == wanted => self.ask_disks(command, Walk::Scrub(index), host),
@@ -81,6 +92,44 @@ impl Session {
                 self.finish();
             }
         }
+    }
+
+    /// Whether a VM that is to be created wants a virtual disk of which it is not known yet whether others have it.
+    pub(crate) fn wants_disk(&self, command: Command) -> bool {
+        matches!(command, Command::Create(_, terms) if !terms.disk.is_none()) && !self.composition.judged
+    }
+
+    /// Asks who else has a virtual disk; where all were asked about, the VM is created.
+    fn look_for_holder(&mut self, command: Command, next: Option<Walk>, host: &mut impl Host) {
+        if let Some(next) = next {
+            return self.ask_disks(command, next, host);
+        }
+        self.composition.judged = true;
+        self.job = Some(Job { command, step: Step::Network });
+        self.advance(host);
+    }
+
+    /// Whether a VM that has the virtual disk is in the way of the one that is to be created; the next seat is `seat` + 1.
+    pub(crate) fn judge_holder(
+        &mut self,
+        command: Command,
+        seat: u16,
+        reply: ControlReply,
+        host: &mut impl Host,
+    ) -> Outcome {
+        let Command::Create(_, terms) = command else { return Outcome::Failed };
+        if let ControlReply::DiskOf { vm, disk, mode, .. } = reply
+            && disk == terms.disk.disk
+            && !(terms.disk.is_read_only() && mode == attachment::mode::READ_ONLY)
+        {
+            let slot = vm.slot;
+            host.print(format_args!(
+                "error create: VM {slot} has {disk}; write \"shutdown {slot}\" first, or let both have {disk}:ro"
+            ));
+            return Outcome::Failed;
+        }
+        self.look_for_holder(command, seat.checked_add(1).map(Walk::VmLoad), host);
+        Outcome::More
     }
 
     /// The disk component was started anew: its answer is lost.

@@ -148,6 +148,7 @@ impl Session {
         self.known.clear();
         self.flow = None;
         self.composition.moved = 0;
+        self.composition.judged = false;
         self.job = Some(Job { command, step });
         self.advance(host);
     }
@@ -265,6 +266,9 @@ impl Session {
                     _ => ControlRequest::Destroy { vm },
                 };
                 self.last(request, host)
+            }
+            (Step::Holder(_, seat), reply) if matches!(reply, ControlReply::DiskOf { .. }) || none_left => {
+                self.judge_holder(job.command, seat, reply, host)
             }
             (Step::Network, ControlReply::Network { net, next }) => {
                 self.composition.net = net;
@@ -402,11 +406,12 @@ impl Session {
     }
 
     /// Sends what can be sent now.
-    fn advance(&mut self, host: &mut impl Host) {
+    pub(crate) fn advance(&mut self, host: &mut impl Host) {
         // Bounded: each round sends a request, of which one can be pending, or ends.
         while let Some(Job { command, step }) = self.job {
             let (request, next) = match step {
                 Step::Disks(_) | Step::Refused(..) => return,
+                Step::Network if self.wants_disk(command) => return self.ask_disks(command, Walk::VmLoad(0), host),
                 Step::Names(index) => (ControlRequest::Image { image: ImageId::new(index) }, Step::Names(index + 1)),
                 Step::Walk(index) => {
                     let (request, end) = match command {
@@ -435,7 +440,11 @@ impl Session {
                     }
                     (request, Step::Walk(index + 1))
                 }
-                Step::Find | Step::Network | Step::ImageArguments | Step::Last if self.pending.is_some() => return,
+                Step::Find | Step::Network | Step::ImageArguments | Step::Holder(..) | Step::Last
+                    if self.pending.is_some() =>
+                {
+                    return;
+                }
                 Step::Network => match self.network_request(command, host) {
                     Some(request) => (request, step),
                     None => return,
@@ -443,6 +452,7 @@ impl Session {
                 Step::ImageArguments => {
                     (ControlRequest::ImageArguments { image: self.composition.image, to: IMAGE_ARGS }, step)
                 }
+                Step::Holder(slot, _) => (ControlRequest::DiskOf { slot }, step),
                 Step::Find | Step::Last => match self.only_request(command, host) {
                     Some(request) => (request, step),
                     None => return,

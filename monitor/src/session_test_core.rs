@@ -42,6 +42,8 @@ pub(super) struct Core {
     /// What it says to a quota.
     pub(super) quota_status: u32,
     pub(super) off: bool,
+    /// Questions to the disk component, where there is one.
+    pub(super) disks: Option<VecDeque<Message>>,
 }
 
 impl Default for Core {
@@ -71,6 +73,7 @@ impl Default for Core {
             create_status: status::OK,
             quota_status: status::OK,
             off: false,
+            disks: None,
         }
     }
 }
@@ -92,8 +95,14 @@ impl Host for Core {
         !self.full
     }
 
-    fn ask_disks(&mut self, _: &Message) -> Asked {
-        Asked::Nobody
+    fn ask_disks(&mut self, request: &Message) -> Asked {
+        match &mut self.disks {
+            Some(disks) => {
+                disks.push_back(*request);
+                Asked::Sent
+            }
+            None => Asked::Nobody,
+        }
     }
 
     fn print(&mut self, line: Arguments<'_>) {

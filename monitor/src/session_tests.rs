@@ -7,6 +7,7 @@ use super::*;
 use abi::addresses::Net;
 use abi::barriers::{BarrierPlan, Barriers, Exposures};
 use abi::claim::Claim;
+use abi::disk::{DiskReply, DiskRequest};
 use abi::share::Share;
 use abi::tenant::Tenant;
 use proptest::prelude::*;
@@ -40,6 +41,68 @@ fn vms_are_listed() {
     assert_eq!(output, [line(0), line(3), line(39), "done vms".to_owned()]);
     assert_eq!(core.most_pending, 1);
     assert_eq!(fresh("vms", &[]), ["done vms"]);
+}
+
+/// Runs `create` where the VM in slot 9 has the virtual disk `web`, only to read it, and those in 3 and 10 others; what it printed.
+fn create_beside(line: &str) -> (Vec<String>, usize) {
+    let (mut session, mut core) = (Session::new(40), Core::with_vms(&[0, 3, 9, 10]));
+    core.disks = Some(VecDeque::new());
+    session.line(line, &mut core);
+    while session.busy() {
+        for reply in core.answer() {
+            session.reply(&reply, &mut core);
+        }
+        let Some(asked) = core.disks.as_mut().and_then(VecDeque::pop_front) else { continue };
+        let Ok(DiskRequest::VmLoad { index: from }) = DiskRequest::try_from(&asked) else { panic!("{asked:?}") };
+        let seats = [(1, 3, "logs"), (2, 9, "web"), (7, 10, "logs")];
+        let reply = match seats.into_iter().find(|(seat, ..)| *seat >= from) {
+            Some((index, slot, disk)) => DiskReply::VmLoad {
+                index,
+                vm: VmId::new(slot, 1),
+                disk: name(disk),
+                requests: 1,
+                errors: 0,
+                queue: 0,
+                p50_us: 0,
+                p99_us: 0,
+            },
+            None => DiskReply::None,
+        };
+        session.disk_reply(&Message { id: asked.id, ..reply.into() }, &mut core);
+    }
+    (core.output, core.created.len())
+}
+
+#[test]
+fn no_vm_is_created_for_a_disk_that_another_one_has() {
+    let (said, created) = create_beside("create httpd disk=web");
+    let why = "error create: VM 9 has web; write \"shutdown 9\" first, or let both have web:ro";
+    assert_eq!((said, created), (vec![why.to_owned()], 0));
+    for line in ["create httpd disk=web:ro", "create httpd disk=other", "create httpd"] {
+        let (said, created) = create_beside(line);
+        assert_eq!((said.last().map(String::as_str), created), (Some("done create"), 1), "{line}: {said:?}");
+    }
+    let said = fresh("create httpd disk=web", &[0]);
+    assert_eq!(said, ["error create: the machine had no disk when it was started; connect one and start it again"]);
+}
+
+#[test]
+fn what_changes_something_is_noted() {
+    use crate::command::is_noted;
+    for line in [
+        "kill netmux",
+        "create httpd disk=a",
+        "policy sched fair",
+        "tenants a vms=1",
+        "poweroff",
+        "state 3",
+        "disk snapshot a b",
+    ] {
+        assert!(is_noted(line), "{line}");
+    }
+    for line in ["", "vms", "policy", "tenants", "kill", "help", "disks", "nonsense kill"] {
+        assert!(!is_noted(line), "{line}");
+    }
 }
 
 #[test]
@@ -368,14 +431,14 @@ fn tenants_are_listed_and_get_quotas() {
     assert_eq!(run(&mut session, &mut core, "tenants"), ["done tenants"]);
     assert_eq!(run(&mut session, &mut core, "tenants red vms=3"), ["done tenants"]);
     assert_eq!(run(&mut session, &mut core, "tenants b memory=64KiB"), ["done tenants"]);
-    assert_eq!(run(&mut session, &mut core, "tenants b vms=0 pool=1KiB wakes=5 rate=1000"), ["done tenants"]);
+    assert_eq!(run(&mut session, &mut core, "tenants b vms=0 pool=4KiB wakes=5 rate=1000"), ["done tenants"]);
     assert_eq!(run(&mut session, &mut core, "tenants b memory=64KiB"), ["done tenants"]);
     assert_eq!(
         run(&mut session, &mut core, "create httpd tenant=red limit=1MiB").last().map(String::as_str),
         Some("done create")
     );
     let listed = [
-        "tenant name=b vms=0 limit_frames=0 vms_quota=0 frames_quota=16 refused=2 pool=300 pool_quota=1024 wakes_quota=5 called=1 delayed=8 rate_quota=1000",
+        "tenant name=b vms=0 limit_frames=0 vms_quota=0 frames_quota=16 refused=2 pool=300 pool_quota=4096 wakes_quota=5 called=1 delayed=8 rate_quota=1000",
         "tenant name=red vms=1 limit_frames=256 vms_quota=3 frames_quota=unlimited refused=2 pool=300 pool_quota=unlimited wakes_quota=unlimited called=1 delayed=8 rate_quota=unlimited",
         "done tenants",
     ];

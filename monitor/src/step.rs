@@ -4,6 +4,7 @@ use crate::command::Command;
 use abi::disk::DiskRequest;
 use abi::limits::Name;
 use abi::quota::Beyond;
+use abi::vm::Slot;
 
 /// How far the command has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) enum Step {
     ImageArguments,
     /// The disk component is being asked.
     Disks(Walk),
+    /// The core is being asked how the VM in this slot has the virtual disk that a new one is to have. Its seat.
+    Holder(Slot, u16),
     /// The core has refused a VM with this status because of its tenant, which is being asked about.
     Refused(u32, Beyond),
     /// The last request has been sent.

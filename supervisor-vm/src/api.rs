@@ -9,7 +9,6 @@ use crate::reply::{NOTHING, Reply};
 use crate::said::Said;
 use crate::show::as_json;
 use crate::shown::shown;
-use crate::tenant_change::{TenantChange, UNLIMITED};
 use crate::tenants;
 use crate::wanted::Order;
 use crate::{disks, list, policies};
@@ -17,6 +16,7 @@ use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use quota_words::{TenantChange, UNLIMITED};
 use serde::Deserialize;
 
 /// What somebody wants to be done.

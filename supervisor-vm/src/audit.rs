@@ -1,5 +1,7 @@
 //! What is written down: what people do, and which VMs end.
 
+pub use crate::com1::DONE;
+use crate::com1::Ear;
 use crate::node::Node;
 use crate::save;
 use abi::control::{ControlReply, ControlRequest};
@@ -11,9 +13,6 @@ use ilwaco::time::{Duration, sleep, unix_millis};
 
 /// How often the core is asked who has ended.
 const EACH: Duration = Duration::from_secs(1);
-/// The outcome of what was done.
-pub const DONE: &str = "done";
-
 /// Who acts where nobody has asked.
 pub const SUPERVISOR: &str = "supervisor";
 
@@ -65,9 +64,13 @@ async fn note_all(node: &Node) -> Result<(), ilwaco::control::Error> {
     }
 }
 
-/// Writes down for ever who ends.
+/// Writes down for ever who ends, and what is done on COM1.
 pub async fn watch(node: Rc<Node>) {
+    let mut ear = Ear::new(&node.keep);
     loop {
+        if let Err(why) = ear.listen(&node).await {
+            log::warn!("audit: the core does not say what it has logged: {why}");
+        }
         if let Err(error) = note_ended(&node).await {
             log::warn!("audit: the core does not say who has ended: {error}");
         }

@@ -4,11 +4,11 @@ use crate::image_order::ImageOrder;
 use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
-use crate::tenant_change::TenantChange;
 use abi::attachment::Attachment;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
 use alloc::string::String;
+use quota_words::TenantChange;
 
 /// One command; `docs/supervisor.md` explains each, and what its words are.
 // The words are named as there.

@@ -5,8 +5,8 @@ use crate::names::Named;
 use crate::node::{Node, living};
 use crate::refusal::said;
 use crate::shown::shown;
-use abi::attachment::Attachment;
-use abi::control::status;
+use abi::attachment::{self, Attachment};
+use abi::control::{ControlReply, ControlRequest, status};
 use abi::disk::{DiskReply, DiskRequest, entry_kind};
 use abi::limits::Name;
 use abi::vm::VmId;
@@ -58,7 +58,37 @@ pub async fn judge(node: &Node, vm: &str) -> Result<(), String> {
             return refused(format!("{other} has {disk}: `vm stop {other}` first, or let both have {disk}:ro"));
         }
     }
+    // Those that others have created.
+    if let Ok(Ok(Some(id))) = timeout(PATIENCE, nameless(node, wanted)).await {
+        let disk = wanted.disk.as_str();
+        return refused(format!("{id} has {disk}: `vm stop {id}` first, or let both have {disk}:ro"));
+    }
     Ok(())
+}
+
+/// A VM without a name that has a virtual disk, of which one or the other writes.
+async fn nameless(node: &Node, wanted: Attachment) -> Result<Option<VmId>, Error> {
+    let mut from = 0_u16;
+    loop {
+        let DiskReply::VmLoad { index, vm, disk, .. } = node.ask_disks(DiskRequest::VmLoad { index: from }).await?
+        else {
+            return Ok(None);
+        };
+        if disk == wanted.disk && node.names.borrow().of(vm).is_none() {
+            let reply = node.ask(ControlRequest::DiskOf { slot: vm.slot }, drop).await?;
+            if let ControlReply::DiskOf { vm: id, disk, mode, .. } = reply
+                && (id, disk) == (vm, wanted.disk)
+                && !(wanted.is_read_only() && mode == attachment::mode::READ_ONLY)
+            {
+                return Ok(Some(id));
+            }
+        }
+        // Each answer leads on, or this would never end.
+        from = match index.checked_add(1) {
+            Some(next) if index >= from => next,
+            _ => return Ok(None),
+        };
+    }
 }
 
 /// Looks a virtual disk up.

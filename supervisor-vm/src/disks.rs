@@ -7,7 +7,6 @@ use crate::refusal::said;
 use crate::save::{refuse_own, save};
 use crate::show::as_json;
 use crate::shown::shown;
-use crate::wanted::pages;
 use abi::attachment::Attachment;
 use abi::control::{ControlReply, ControlRequest};
 use abi::disk::{DiskReply, DiskRequest, entry_kind, snapshot};
@@ -21,6 +20,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use ilwaco::control::Error;
 use ilwaco::time::{Duration, timeout};
+use quota_words::pages;
 use serde::Serialize;
 
 /// How long the disk component may take for an answer: disks that fall silent are given up after ten seconds each.

@@ -1,12 +1,15 @@
-//! A fleet file: which VMs there should be, as TOML. `docs/supervisor.md` explains its keys.
+//! A fleet file: which VMs there should be, and what tenants may have, as TOML. `docs/supervisor.md` explains its keys.
 
 use crate::names::{NAME_MAX, NAMES_MAX, is_name};
 use crate::shown::{shown, shown_up_to};
+use crate::tenants;
 use crate::wanted::Order;
+use abi::tenant::Tenant;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use quota_words::TenantChange;
 use serde::Deserialize;
 use toml::Spanned;
 use toml_parser::lexer::TokenKind;
@@ -22,11 +25,43 @@ pub struct Member {
     pub runs: bool,
 }
 
+/// What a tenant may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The line of its entry, from 1.
+    pub line: usize,
+    /// Whose quota it is.
+    pub tenant: Tenant,
+    /// What is said of it.
+    pub change: TenantChange,
+    /// `tenant set ...`.
+    pub text: String,
+}
+
+/// What a file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Quotas, by the names of their tenants.
+    pub tenants: Vec<Told>,
+    /// VMs, in the order of the file.
+    pub members: Vec<Member>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
+    tenant: BTreeMap<String, Spanned<BTreeMap<String, Said>>>,
+    #[serde(default)]
     vm: Vec<Spanned<Entry>>,
+}
+
+/// A number, or a text that says one.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a number or a text")]
+enum Said {
+    Number(u64),
+    Text(String),
 }
 
 /// One VM, or several of a kind.
@@ -78,12 +113,12 @@ fn line_of(text: &str, at: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// The VMs that a file describes, in its order.
+/// What a file says.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong, with its line.
-pub fn parse(text: &str) -> Result<Vec<Member>, String> {
+pub fn parse(text: &str) -> Result<Fleet, String> {
     if let Some(at) = too_deep(text) {
         return Err(format!("line {}: too much lies in each other there", line_of(text, at)));
     }
@@ -91,6 +126,11 @@ pub fn parse(text: &str) -> Result<Vec<Member>, String> {
         let line = error.span().map_or_else(String::new, |span| format!("line {}: ", line_of(text, span.start)));
         format!("{line}{}", shown_up_to(error.message(), 200))
     })?;
+    let mut tenants = Vec::new();
+    for (name, parts) in &file.tenant {
+        let line = line_of(text, parts.span().start);
+        tenants.push(told(line, name, parts.get_ref()).map_err(|why| format!("line {line}: {why}"))?);
+    }
     let mut members = Vec::new();
     let mut lines = BTreeMap::new();
     for entry in &file.vm {
@@ -105,7 +145,27 @@ pub fn parse(text: &str) -> Result<Vec<Member>, String> {
             members.push(member);
         }
     }
-    Ok(members)
+    Ok(Fleet { tenants, members })
+}
+
+fn told(line: usize, name: &str, parts: &BTreeMap<String, Said>) -> Result<Told, String> {
+    let tenant = tenants::parse(name)?;
+    let (mut change, mut text) = (TenantChange::default(), format!("tenant set {tenant}"));
+    for (key, value) in parts {
+        if !TenantChange::KEYS.contains(&key.as_str()) {
+            return Err(format!("`{}` is no quota: give {}", shown(key), TenantChange::KEYS.join(", ")));
+        }
+        let value = match value {
+            Said::Number(number) => number.to_string(),
+            Said::Text(text) => text.clone(),
+        };
+        change.take(key, &value).map_err(|takes| format!("{key} {}: give {takes}", shown(&value)))?;
+        text.push_str(&format!(" --{key} {value}"));
+    }
+    if change == TenantChange::default() {
+        return Err(format!("what of the quota of {tenant}? give {}", TenantChange::KEYS.join(", ")));
+    }
+    Ok(Told { line, tenant, change, text })
 }
 
 impl Entry {
@@ -143,13 +203,38 @@ mod tests {
     fn a_file_describes_vms() {
         let text = "# mine\n[[vm]]\nname = \"db\"\nimage = \"disk-log\"\ndisk = \"docs:ro\"\nstate = \"stopped\"\n\n\
                     [[vm]]\nname = \"web\"\nimage = \"httpd\"\ncount = 3\nmemory = \"8M\"\nweight = 200\nargs = \"a=b  c\"\n";
-        let members = parse(text).expect("a fleet");
+        let members = parse(text).expect("a fleet").members;
         let seen: Vec<_> = members.iter().map(|m| (m.line, m.order.text.as_str(), m.runs)).collect();
         let web = |number| format!("vm create web-{number} --image httpd --memory 8M --weight 200 -- a=b c");
         let webs = [web(1), web(2), web(3)];
         assert_eq!(seen[0], (2, "vm create db --image disk-log --disk docs:ro", false));
         assert!(seen[1..].iter().zip(&webs).all(|(seen, web)| *seen == (8, web.as_str(), true)), "{seen:?}");
-        assert_eq!(parse("").map(|members| members.len()), Ok(0));
+        assert_eq!(parse(""), Ok(Fleet::default()));
+    }
+
+    #[test]
+    fn a_file_says_what_tenants_may_have() {
+        let text = "[tenant.red]\nvms = \"unlimited\"\n\n[tenant.blue]\nvms = 4\nmemory = \"64M\"\ndisk = \"1G\"\npool = \"1M\"\nwakes = 20\nrate = \"2M\"\n";
+        let tenants = parse(text).expect("a fleet").tenants;
+        let seen: Vec<_> = tenants.iter().map(|told| (told.line, told.text.as_str())).collect();
+        let blue = "tenant set blue --disk 1G --memory 64M --pool 1M --rate 2M --vms 4 --wakes 20";
+        assert_eq!(seen, [(4, blue), (1, "tenant set red --vms unlimited")]);
+        for told in &tenants {
+            let commands = crate::parse::parse(&told.text).expect("a command");
+            let wanted = crate::command::Command::TenantSet { tenant: told.tenant, change: told.change };
+            assert!(matches!(&commands[..], [(_, command)] if *command == wanted), "{}", told.text);
+        }
+        for (text, says) in [
+            ("[tenant.Blue]\nvms = 1\n", "line 1: `Blue` is no tenant's name"),
+            ("\n[tenant.blue]\n", "line 2: what of the quota of blue?"),
+            ("[tenant.blue]\ncpus = 1\n", "line 1: `cpus` is no quota: give vms, memory"),
+            ("[tenant.blue]\nvms = -1\n", "line 2: a number or a text"),
+            ("[tenant.blue]\nwakes = 0\n", "line 1: wakes 0: give VMs in a second"),
+            ("[tenant.blue]\nvms = 1\n[tenant.blue]\n", "line 3: "),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 
     #[test]
@@ -179,7 +264,7 @@ mod tests {
             let error = parse(&format!("\n{one}{}", many.repeat(10_000))).expect_err(many);
             assert_eq!(error, "line 2: too much lies in each other there", "{many}");
         }
-        assert_eq!(parse(&format!("{one}args = \"[[[[[[[[[.........\"\n")).map(|members| members.len()), Ok(1));
+        assert_eq!(parse(&format!("{one}args = \"[[[[[[[[[.........\"\n")).map(|fleet| fleet.members.len()), Ok(1));
     }
 
     proptest! {

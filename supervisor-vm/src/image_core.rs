@@ -106,7 +106,7 @@ pub fn refused(name: &str, status: u32, value: u64, wants: u64) -> String {
     match status {
         status::TAKEN => format!("there is an image {name}: `image rm {name}` first, or take another name"),
         status::NO_SPACE => format!(
-            "there are VMs of so many images, or images that are not kept, that the core holds {LIVE_IMAGES}, and it has no room for more: `vm destroy` those of one, or `image rm` one"
+            "VMs can be of {LIVE_IMAGES} images at once, and the core holds so many, of which there are VMs or which are not kept: `vm stop` all VMs of one image, or `image rm` one"
         ),
         status::NO_FRAMES => format!(
             "{name} wants {} KiB of memory, and {} KiB are free that are kept for no VM: end VMs, or `image rm` one",

@@ -52,7 +52,7 @@ pub struct Keep {
     pub host: Cell<Option<[u8; 32]>>,
     /// Which start of the machine this is.
     pub boot: Cell<Boot>,
-    /// The host's key, or which start of the machine this is, is not kept yet.
+    /// The host's key, or which start of the machine this is and how far it was heard, is not kept yet.
     pub unsaid: Cell<bool>,
     /// Quotas that were set here, by their tenants' names.
     pub quotas: RefCell<BTreeMap<String, Limits>>,
@@ -108,6 +108,14 @@ impl Keep {
     /// Whether a virtual disk is this VM's own, or made for it.
     pub fn is_own(&self, name: &str) -> bool {
         name == OPERATOR || self.disk.borrow().as_deref() == Some(name)
+    }
+
+    /// Notes that all is written down that the machine's log has of COM1 up to a position.
+    pub fn note_heard(&self, heard: u64) {
+        let mut boot = self.boot.get();
+        boot.heard = heard;
+        self.boot.set(boot);
+        self.unsaid.set(true);
     }
 
     /// Notes what a tenant's quota is from now on.

@@ -18,6 +18,7 @@ pub mod audit;
 pub mod chain;
 pub mod charges;
 pub mod clock;
+pub mod com1;
 pub mod command;
 pub mod complete;
 pub mod console;
@@ -47,7 +48,10 @@ pub mod list;
 pub mod log_query;
 pub mod log_text;
 pub mod machine_log;
+pub mod manifest_quotas;
+pub mod medium;
 pub mod medium_fleet;
+pub mod medium_script;
 pub mod metrics;
 pub mod names;
 pub mod node;
@@ -79,7 +83,6 @@ pub mod sntp;
 pub mod ssh;
 pub mod state;
 pub mod store;
-pub mod tenant_change;
 pub mod tenants;
 pub mod tokens;
 pub mod top;
@@ -100,7 +103,8 @@ use ilwaco::task::{Either, race, shutdown_requested, spawn};
 /// Lets the VMs run that are to.
 async fn begin(node: Rc<Node>) {
     restore::resume(node.clone()).await;
-    medium_fleet::apply(node).await;
+    medium_fleet::apply(node.clone()).await;
+    medium_script::run(node).await;
 }
 
 /// Serves for ever, or until the VM is asked to end itself. The code that the VM ends with: 0 when it was asked, 1 without a network, 2 where
@@ -119,6 +123,7 @@ pub async fn run() -> u64 {
         }
     };
     restore::open(&node).await;
+    manifest_quotas::take(&node);
     let address = match ilwaco::net::up().await {
         Ok(address) => address,
         Err(error) => {

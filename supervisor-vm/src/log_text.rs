@@ -11,8 +11,10 @@ pub struct Line<'t> {
     /// Microseconds since boot.
     up_us: Option<u64>,
     level: Option<Level>,
-    from: Option<&'t str>,
-    text: &'t str,
+    /// Who has said it.
+    pub from: Option<&'t str>,
+    /// What.
+    pub text: &'t str,
     #[serde(skip)]
     whole: &'t str,
 }

@@ -21,23 +21,32 @@ const PIECE: Piece = Piece { offset: 2048, len: 2048 };
 pub async fn fetch(node: &Node, mut from: u64, text: &mut Text) -> Result<(u64, u64), String> {
     let mut lost = 0;
     loop {
-        // Others may ask in between.
-        let mut control = node.control().await;
-        let reply = control.ask(ControlRequest::LogRead { from, to: PIECE }, drop).await.map_err(said)?;
-        let ControlReply::Log { next, missed, bytes } = reply else { return Err(said(Error::Answer)) };
-        let len = u16::try_from(bytes).unwrap_or(0).min(PIECE.len);
-        let began = next.saturating_sub(len.into());
-        if missed != 0 || (from == u64::MAX && began != 0) {
-            text.bytes.clear();
-            text.torn = true;
-        }
-        lost += missed;
-        text.bytes.extend(control.read(Piece { len, ..PIECE }).unwrap_or_default());
-        from = next;
-        if len < PIECE.len {
+        let (next, missed, more) = piece(node, from, text).await?;
+        (from, lost) = (next, lost + missed);
+        if !more {
             return Ok((from, lost));
         }
     }
+}
+
+/// The same of as much as comes at a time; and whether there is more.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn piece(node: &Node, from: u64, text: &mut Text) -> Result<(u64, u64, bool), String> {
+    // Others may ask in between.
+    let mut control = node.control().await;
+    let reply = control.ask(ControlRequest::LogRead { from, to: PIECE }, drop).await.map_err(said)?;
+    let ControlReply::Log { next, missed, bytes } = reply else { return Err(said(Error::Answer)) };
+    let len = u16::try_from(bytes).unwrap_or(0).min(PIECE.len);
+    let began = next.saturating_sub(len.into());
+    if missed != 0 || (from == u64::MAX && began != 0) {
+        text.bytes.clear();
+        text.torn = true;
+    }
+    text.bytes.extend(control.read(Piece { len, ..PIECE }).unwrap_or_default());
+    Ok((next, missed, len == PIECE.len))
 }
 
 /// As the log names whoever an operator means: a VM with a name is there under its id.

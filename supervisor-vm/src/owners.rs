@@ -8,6 +8,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+/// A quota of any number of blocks, which is only kept where the manifest says another one.
+const ANY: u64 = u64::MAX;
 /// Quotas that are kept at most.
 pub const QUOTAS: usize = 1024;
 
@@ -40,6 +42,8 @@ pub struct Owners {
     disks: BTreeMap<String, Owned>,
     /// Blocks, by the names of tenants that have a quota.
     quotas: BTreeMap<String, u64>,
+    /// The same as the manifest says it, for tenants of whom nothing was said here.
+    told: BTreeMap<String, u64>,
     changed: BTreeSet<(bool, String)>,
 }
 
@@ -73,6 +77,7 @@ impl Owners {
     #[must_use]
     pub fn set_quota(&mut self, tenant: Tenant, quota: Option<u64>) -> bool {
         let name = tenant.to_string();
+        let quota = quota.or_else(|| self.told.contains_key(&name).then_some(ANY));
         if quota.is_some() && self.quotas.len() >= QUOTAS && !self.quotas.contains_key(&name) {
             return false;
         }
@@ -86,16 +91,27 @@ impl Owners {
         true
     }
 
+    /// What the manifest says of a tenant.
+    pub fn note_told(&mut self, tenant: Tenant, blocks: u64) {
+        self.told.insert(tenant.to_string(), blocks);
+    }
+
+    /// Blocks that a tenant may have, where it has a quota.
+    pub fn quota(&self, tenant: &str) -> Option<u64> {
+        self.quotas.get(tenant).or_else(|| self.told.get(tenant)).copied().filter(|&blocks| blocks != ANY)
+    }
+
     /// Bytes that a tenant's virtual disks have together, and that they may have where it has a quota.
     pub fn standing(&self, tenant: &str) -> (u64, Option<u64>) {
         let owned = self.disks.values().filter(|owned| owned.tenant.to_string() == tenant);
         let blocks = owned.fold(0_u64, |sum, owned| sum.saturating_add(owned.blocks));
-        (bytes(blocks), self.quotas.get(tenant).copied().map(bytes))
+        (bytes(blocks), self.quota(tenant).map(bytes))
     }
 
     /// The names of all tenants that have virtual disks or such a quota.
     pub fn tenants(&self) -> BTreeSet<String> {
-        self.disks.values().map(|owned| owned.tenant.to_string()).chain(self.quotas.keys().cloned()).collect()
+        let limited = self.quotas.keys().chain(self.told.keys()).filter(|name| self.quota(name).is_some());
+        self.disks.values().map(|owned| owned.tenant.to_string()).chain(limited.cloned()).collect()
     }
 
     /// Whether a tenant may have so many blocks more.
@@ -205,6 +221,25 @@ mod tests {
             (None, None, None)
         );
         assert_eq!((found.take_quota("Blue", &[0; 8]), found.take_quota("blue", &[0; 9])), (None, None));
+    }
+
+    #[test]
+    fn what_was_said_here_counts_in_the_place_of_the_manifests() {
+        let mut owners = Owners::default();
+        owners.note_told(blue(), 10);
+        assert_eq!((owners.quota("blue"), owners.records().count()), (Some(10), 0), "it is not kept");
+        assert!(owners.check(blue(), 11).is_err() && owners.tenants().contains("blue"));
+        assert!(owners.set_quota(blue(), Some(20)));
+        assert_eq!(owners.quota("blue"), Some(20));
+        assert!(owners.set_quota(blue(), None));
+        assert_eq!((owners.quota("blue"), owners.tenants().len()), (None, 0));
+        // That is kept, too.
+        let records: Vec<Vec<u8>> = owners.records().collect();
+        let mut found = Owners::default();
+        let (record, _) = take(&records[0]).expect("a record");
+        assert_eq!(found.take_quota("blue", record.value.expect("there")), Some(()));
+        found.note_told(blue(), 10);
+        assert_eq!((records.len(), found.quota("blue")), (1, None));
     }
 
     #[test]

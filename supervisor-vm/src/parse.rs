@@ -5,13 +5,13 @@ use crate::image_order::ImageOrder;
 use crate::log_query::LogQuery;
 use crate::query::ListQuery;
 use crate::shown::shown;
-use crate::tenant_change::TenantChange;
 use crate::wanted::Wanted;
 use crate::{disks, tenants, top};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::iter::Peekable;
+use quota_words::TenantChange;
 
 /// That an answer is to be JSON.
 const JSON: &str = "--json";

@@ -39,6 +39,11 @@ impl Server {
         &self.node
     }
 
+    /// The same, for what outlives a login.
+    pub fn shared_node(&self) -> Rc<Node> {
+        self.node.clone()
+    }
+
     /// Its host key.
     pub fn host(&self) -> SigningKey {
         self.host.clone()

@@ -3,12 +3,13 @@
 
 use crate::act::act;
 use crate::command::Command;
-use crate::fleet::Member;
+use crate::fleet::{Fleet, Member, Told};
 use crate::names::Named;
 use crate::node::{Node, living};
 use crate::refusal::said;
 use crate::save;
 use crate::show::as_json;
+use crate::tenants;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -29,6 +30,7 @@ pub struct Allowed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Step {
+    Set,
     Create,
     Start,
     Stop,
@@ -39,16 +41,21 @@ enum Step {
 /// One change.
 struct Change {
     step: Step,
+    /// Of a VM; empty for that of a tenant's quota.
     vm: String,
     /// What it is to be like, where it is made.
     member: Option<Member>,
+    /// What the tenant is to have.
+    told: Option<Told>,
 }
 
 /// A change, as it is shown.
 #[derive(Serialize)]
 struct Shown<'a> {
     step: Step,
-    vm: &'a str,
+    vm: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
 }
 
 /// What is to be shown in the end.
@@ -92,14 +99,21 @@ fn is_as(named: &Named, member: &Member) -> bool {
 }
 
 impl Changes {
-    /// What differs between the VMs that there are and those that there should be.
+    /// What differs between what there is and what there should be.
     ///
     /// # Errors
     ///
     /// What cannot be, with its line: nothing has changed.
-    pub async fn of(node: &Node, members: Vec<Member>, allowed: Allowed) -> Result<Changes, String> {
+    pub async fn of(node: &Node, fleet: Fleet, allowed: Allowed) -> Result<Changes, String> {
         node.look_at_images().await.map_err(said)?;
+        let Fleet { tenants, members } = fleet;
         let mut changes = Changes { vms: members.len(), done: Vec::new(), left: VecDeque::new() };
+        for told in tenants {
+            let other = tenants::would_change(node, told.tenant, told.change).await;
+            if other.map_err(|why| format!("line {}: {why}", told.line))? {
+                changes.left.push_back(Change { step: Step::Set, vm: String::new(), member: None, told: Some(told) });
+            }
+        }
         let mut named_here = BTreeSet::new();
         for member in members {
             let (line, name) = (member.line, member.order.name.clone());
@@ -119,7 +133,7 @@ impl Changes {
                 ));
             }
             let member = matches!(step, Step::Create | Step::Replace).then_some(member);
-            changes.left.push_back(Change { step, vm: name, member });
+            changes.left.push_back(Change { step, vm: name, member, told: None });
         }
         if allowed.prune {
             let names = node.names.borrow();
@@ -127,7 +141,7 @@ impl Changes {
             while let Some((name, named)) = names.behind(&last) {
                 last = name.to_string();
                 if named.of_fleet && !named_here.contains(name) {
-                    changes.left.push_back(Change { step: Step::Destroy, vm: last.clone(), member: None });
+                    changes.left.push_back(Change { step: Step::Destroy, vm: last.clone(), member: None, told: None });
                 }
             }
         }
@@ -144,7 +158,7 @@ impl Changes {
             let Some(change) = self.left.pop_front() else { break };
             let (made, all) = (self.done.len(), self.done.len() + 1 + self.left.len());
             change.make(node, who).await.map_err(|why| {
-                let line = change.member.as_ref().map_or_else(String::new, |member| format!("line {}: ", member.line));
+                let line = change.line().map_or_else(String::new, |line| format!("line {line}: "));
                 format!("{line}{why}; {made} of {all} changes were made, and the file can be applied again")
             })?;
             self.done.push(change);
@@ -160,18 +174,21 @@ impl Changes {
     pub fn show(&self, dry_run: bool, json: bool) -> Result<String, String> {
         let all = || self.done.iter().chain(&self.left);
         if json {
-            let changes = all().map(|change| Shown { step: change.step, vm: &change.vm }).collect();
+            let changes = all().map(Change::shown).collect();
             return as_json(&Summary { dry_run, vms: self.vms, changes });
         }
         let mut text = String::new();
         if dry_run {
-            for Change { step, vm, .. } in all() {
+            for change in all() {
                 // Writing to a string cannot fail.
-                let _ = writeln!(text, "{:<8} {vm}", step.word());
+                let _ = match &change.told {
+                    Some(told) => writeln!(text, "{}", told.text),
+                    None => writeln!(text, "{:<8} {}", change.step.word(), change.vm),
+                };
             }
         }
         let count = |step| all().filter(|change| change.step == step).count();
-        let steps = [Step::Create, Step::Replace, Step::Start, Step::Stop, Step::Destroy];
+        let steps = [Step::Set, Step::Create, Step::Replace, Step::Start, Step::Stop, Step::Destroy];
         let counts: Vec<String> = steps
             .into_iter()
             .map(|step| (step, count(step)))
@@ -181,6 +198,10 @@ impl Changes {
         let (vms, would) = (self.vms, if dry_run { "would be " } else { "" });
         let _ = match counts[..] {
             [] => writeln!(text, "{vms} VMs are as the file says"),
+            // Where it says nothing else.
+            _ if vms == 0 && all().all(|change| change.told.is_some()) => {
+                writeln!(text, "{would}{}", counts.join(", "))
+            }
             _ => writeln!(text, "of {vms} VMs in the file: {would}{}", counts.join(", ")),
         };
         Ok(text)
@@ -190,6 +211,7 @@ impl Changes {
 impl Step {
     const fn word(self) -> &'static str {
         match self {
+            Step::Set => "set",
             Step::Create => "create",
             Step::Start => "start",
             Step::Stop => "stop",
@@ -200,6 +222,7 @@ impl Step {
 
     const fn past(self) -> &'static str {
         match self {
+            Step::Set => "quotas set",
             Step::Create => "created",
             Step::Start => "started",
             Step::Stop => "asked to end",
@@ -210,9 +233,23 @@ impl Step {
 }
 
 impl Change {
+    /// The line of the file that asks for it.
+    fn line(&self) -> Option<usize> {
+        self.member.as_ref().map(|member| member.line).or_else(|| self.told.as_ref().map(|told| told.line))
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        let tenant = self.told.as_ref().map(|told| told.tenant.to_string());
+        Shown { step: self.step, vm: Some(self.vm.as_str()).filter(|vm| !vm.is_empty()), tenant }
+    }
+
     async fn make(&self, node: &Node, who: &str) -> Result<(), String> {
         let vm = || self.vm.clone();
         match self.step {
+            Step::Set => {
+                let Some(Told { tenant, change, text, .. }) = self.told.clone() else { return Ok(()) };
+                by(node, who, text, Command::TenantSet { tenant, change }).await
+            }
             Step::Create => self.create(node, who).await,
             Step::Replace => {
                 by(node, who, format!("vm destroy {}", self.vm), Command::VmDestroy { vm: vm() }).await?;
@@ -290,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_would_be_done_is_shown() {
-        let change = |step, vm: &str| Change { step, vm: vm.to_string(), member: None };
+        let change = |step, vm: &str| Change { step, vm: vm.to_string(), member: None, told: None };
         let left = [change(Step::Create, "a"), change(Step::Create, "b"), change(Step::Stop, "c")].into();
         let changes = Changes { vms: 5, done: Vec::new(), left };
         let text = changes.show(true, false).expect("a text");
@@ -303,6 +340,14 @@ mod tests {
             json.starts_with("{\"dry_run\":false,\"vms\":5,\"changes\":[{\"step\":\"create\",\"vm\":\"a\"},"),
             "{json}"
         );
+        let fleet = crate::fleet::parse("[tenant.blue]\nvms = 4\n").expect("a fleet");
+        let set = |told: &Told| Change { step: Step::Set, vm: String::new(), member: None, told: Some(told.clone()) };
+        let left = fleet.tenants.iter().map(set).collect();
+        let quotas = Changes { vms: 0, done: Vec::new(), left };
+        let dry = quotas.show(true, false).expect("a text");
+        assert_eq!(dry, "tenant set blue --vms 4\nwould be 1 quotas set\n");
+        let json = quotas.show(false, true).expect("JSON");
+        assert!(json.ends_with("\"changes\":[{\"step\":\"set\",\"vm\":null,\"tenant\":\"blue\"}]}\n"), "{json}");
         let none = Changes { vms: 5, done: Vec::new(), left: VecDeque::new() };
         assert_eq!(none.show(false, false), Ok("5 VMs are as the file says\n".to_string()));
     }

@@ -31,7 +31,7 @@ pub async fn open(node: &Node) {
         Ok(ControlReply::Boot { low, high }) => [low, high],
         _ => [0; 2],
     };
-    keep.boot.set(Boot { id: boot, ended: 0 });
+    keep.boot.set(Boot { id: boot, ..Boot::default() });
     let Some(disk) = Disk::attached() else { return };
     let own = node.ask(ControlRequest::DiskOf { slot: ilwaco::vm_id().slot }, drop).await;
     if let Ok(ControlReply::DiskOf { disk, .. }) = own {

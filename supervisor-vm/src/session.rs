@@ -50,6 +50,11 @@ impl Session {
         self.link.server.node()
     }
 
+    /// The same, for what outlives this.
+    pub fn shared_node(&self) -> Rc<Node> {
+        self.link.server.shared_node()
+    }
+
     /// Where the client is, for people.
     pub fn name(&self) -> &str {
         &self.link.name

@@ -179,7 +179,10 @@ fn images_come_back_when_the_machine_was_off_and_are_given_to_the_core_when_a_vm
         assert_eq!(core.borrow().sent, 4, "`a` had made room, and came again");
         // Those of which there are VMs make none.
         core.borrow_mut().vms.extend([(1, 1), (2, 1)]);
-        assert!(load(&node, "c").await.is_err_and(|why| why.contains("the core holds 48")));
+        assert!(
+            load(&node, "c").await.is_err_and(|why| why.starts_with("VMs can be of 48 images at once")
+                && why.contains("`vm stop` all VMs of one image"))
+        );
     });
 }
 

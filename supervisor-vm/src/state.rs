@@ -37,6 +37,8 @@ pub struct Boot {
     pub id: [u64; 2],
     /// VMs that have ended since, and were written down.
     pub ended: u64,
+    /// The position in the machine's log up to which the same is so of what was done on COM1; 0 for nothing.
+    pub heard: u64,
 }
 
 /// All that is kept.
@@ -100,13 +102,16 @@ fn half(bytes: &mut &[u8]) -> Option<u32> {
 
 impl Boot {
     fn of(mut bytes: &[u8]) -> Option<Boot> {
-        let boot = Boot { id: [word(&mut bytes)?, word(&mut bytes)?], ended: word(&mut bytes)? };
+        let (id, ended) = ([word(&mut bytes)?, word(&mut bytes)?], word(&mut bytes)?);
+        // Records from before COM1 was listened to end here.
+        let heard = if bytes.is_empty() { 0 } else { word(&mut bytes)? };
+        let boot = Boot { id, ended, heard };
         bytes.is_empty().then_some(boot)
     }
 
     /// The record.
     pub fn record(&self) -> Option<Vec<u8>> {
-        let value = [self.id[0], self.id[1], self.ended].map(u64::to_le_bytes).concat();
+        let value = [self.id[0], self.id[1], self.ended, self.heard].map(u64::to_le_bytes).concat();
         Record { kind: Kind::Boot, key: b"", value: Some(&value) }.to_bytes()
     }
 }
@@ -257,7 +262,7 @@ mod tests {
         let blue = (blue, (quota, Flow::NONE));
         let red = (Tenant::new("red").expect("a name"), (Quota { pool: 9, ..Quota::NONE }, Flow::NONE));
         let green = (Tenant::new("green").expect("a name"), (Quota::NONE, Flow { wakes: 5, rate: 9 }));
-        let boot = Boot { id: [1, u64::MAX], ended: 64 };
+        let boot = Boot { id: [1, u64::MAX], ended: 64, heard: 7 };
         let mut kept = Vec::from([host_record(&[5; 32]), boot.record(), token_record("ci", Some(&made))]);
         kept.extend([blue, green, red].map(|(tenant, limits)| quota_record(tenant, limits)));
         kept.extend(names.iter().map(|(name, named)| vm_record(name, Some(named))));

@@ -8,7 +8,6 @@ use crate::owners::QUOTAS;
 use crate::refusal::said;
 use crate::show::as_json;
 use crate::shown::shown;
-use crate::tenant_change::TenantChange;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::flow::Flow;
 use abi::limits::{LIVE_TENANTS, PAGE_SIZE};
@@ -19,6 +18,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use ilwaco::control::{Control, Error};
+use quota_words::TenantChange;
 use serde::Serialize;
 
 /// A tenant, as it is shown.
@@ -252,6 +252,32 @@ pub async fn named(node: &Node, name: &str) -> Result<String, String> {
     show(node, parse(name)?, true).await
 }
 
+/// What a tenant may have.
+async fn limits(control: &mut Control, tenant: Tenant) -> Result<Limits, String> {
+    let Said { flow, reply } = ask(control, ControlRequest::Tenant { tenant }).await.map_err(said)?;
+    let quota = match reply {
+        ControlReply::Tenant { quota, .. } => quota,
+        _ => Quota::NONE,
+    };
+    let flow = match flow {
+        Some(ControlReply::Flow { flow, .. }) => flow,
+        _ => Flow::NONE,
+    };
+    Ok((quota, flow))
+}
+
+/// Whether a tenant's quota would be another one with this change.
+///
+/// # Errors
+///
+/// What the core refuses.
+pub async fn would_change(node: &Node, tenant: Tenant, change: TenantChange) -> Result<bool, String> {
+    let (quota, flow) = limits(&mut *node.control().await, tenant).await?;
+    let has = node.keep.owners.borrow().quota(&tenant.to_string());
+    let other_disks = change.disk.is_some_and(|disk| disk != has);
+    Ok(other_disks || (change.of_core.of(quota), change.of_core.flow().of(flow)) != (quota, flow))
+}
+
 /// `tenant set`.
 ///
 /// # Errors
@@ -260,15 +286,7 @@ pub async fn named(node: &Node, name: &str) -> Result<String, String> {
 pub async fn set(node: &Node, tenant: Tenant, change: TenantChange) -> Result<String, String> {
     // Nobody else who asks here comes in between.
     let mut control = node.control().await;
-    let before = ask(&mut control, ControlRequest::Tenant { tenant }).await.map_err(said)?;
-    let had = match before.reply {
-        ControlReply::Tenant { quota, .. } => quota,
-        _ => Quota::NONE,
-    };
-    let flow = match before.flow {
-        Some(ControlReply::Flow { flow, .. }) => flow,
-        _ => Flow::NONE,
-    };
+    let (had, flow) = limits(&mut control, tenant).await?;
     if let Some(disk) = change.disk
         && !node.keep.owners.borrow_mut().set_quota(tenant, disk)
     {

@@ -3,13 +3,13 @@
 use crate::shown::shown;
 use abi::attachment::Attachment;
 use abi::claim::RESERVE_LEAST;
-use abi::limits::PAGE_SIZE;
 use abi::share::WEIGHT_MAX;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use quota_words::pages;
 
 /// What a VM is to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,25 +100,6 @@ impl Order {
 /// The frames of so many bytes: whole ones, without which no VM starts.
 pub fn frames(size: &str) -> Option<u32> {
     u32::try_from(pages(size)?).ok().filter(|&frames| frames >= RESERVE_LEAST)
-}
-
-/// So many bytes, with a unit or without.
-pub fn bytes(size: &str) -> Option<u64> {
-    let digits = size.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = size.split_at(digits);
-    let shift = match unit {
-        "" => 0,
-        "K" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-/// The pages of so many bytes: whole ones.
-pub fn pages(size: &str) -> Option<u64> {
-    Some(bytes(size).filter(|bytes| bytes.is_multiple_of(PAGE_SIZE))? / PAGE_SIZE)
 }
 
 #[cfg(test)]

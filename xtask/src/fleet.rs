@@ -1,25 +1,81 @@
-//! A fleet file on the boot medium: it lies in the program of the operator's VM, in a place that is kept for it.
+//! What the boot medium has for the operator's VM: a fleet file, a script, and the quotas of virtual disks in `system.toml`. It lies in that VM's program, in a
+//! place that is kept for it.
 
 use crate::error::{Context, Result, fail};
-use std::path::Path;
+use crate::manifest::model::System;
+use std::path::{Path, PathBuf};
 
-/// What the place begins with, in front of a length of 32 bits and the bytes of the file.
-const MARK: &[u8; 16] = b"FORAKER-FLEET-01";
-/// Bytes of a file at most: those of `supervisor-vm/src/medium_fleet.rs`.
+/// What the place begins with, in front of three lengths of 32 bits and the bytes of the texts.
+const MARK: &[u8; 16] = b"FORAKER-FLEET-02";
+/// Bytes of the texts at most, together: those of `supervisor-vm/src/medium.rs`.
 const MOST: usize = 64 * 1024;
+/// The texts.
+const TEXTS: usize = 3;
 
-/// A fleet file.
-///
-/// # Errors
-/// It cannot be read, is no text, or too long.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).context(|| format!("--fleet {}: cannot read it", path.display()))?;
+/// What somebody gives the operator's VM.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Files {
+    /// Let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
+    #[arg(long, value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
+    /// Let the operator's VM carry out the commands of this file when the machine has started, up to the first that fails
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// What the place holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// A fleet file.
+    pub fleet: Vec<u8>,
+    /// Commands.
+    pub script: Vec<u8>,
+    /// A fleet file with the quotas of `system.toml` that only the operator's VM knows.
+    pub quotas: Vec<u8>,
+}
+
+impl Files {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// One cannot be read, is no text, or they are too long.
+    pub fn read(&self) -> Result<Texts> {
+        let fleet = self.fleet.as_deref().map_or(Ok(Vec::new()), |path| read("--fleet", path))?;
+        let script = self.script.as_deref().map_or(Ok(Vec::new()), |path| read("--script", path))?;
+        let bytes = fleet.len() + script.len();
+        if bytes > MOST {
+            fail!(
+                "--fleet and --script: they have {bytes} bytes, and {MOST} have room on the boot medium: `ssh ... fleet apply` and `ssh ... < FILE` take longer ones"
+            );
+        }
+        Ok(Texts { fleet, script, quotas: Vec::new() })
+    }
+}
+
+impl Texts {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Texts::default()
+    }
+
+    /// The same with the quotas of a system's virtual disks.
+    pub fn with_quotas(&self, system: &System) -> Texts {
+        let of = |tenant: &crate::manifest::model::Tenant| {
+            tenant.quota.get("disk").map(|most| format!("[tenant.{}]\ndisk = \"{most}\"\n", tenant.name))
+        };
+        let quotas: String = system.tenant.iter().filter_map(of).collect();
+        Texts { quotas: quotas.into_bytes(), ..self.clone() }
+    }
+}
+
+fn read(option: &str, path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).context(|| format!("{option} {}: cannot read it", path.display()))?;
     if std::str::from_utf8(&bytes).is_err() {
-        fail!("--fleet {}: it is no text: give a file as `fleet apply` takes it", path.display());
+        fail!("{option} {}: it is no text: give a file as the operator's VM takes it", path.display());
     }
     if bytes.is_empty() || bytes.len() > MOST {
         fail!(
-            "--fleet {}: it has {} bytes, and 1 to {MOST} have room on the boot medium: `ssh ... fleet apply` takes longer ones",
+            "{option} {}: it has {} bytes, and 1 to {MOST} have room on the boot medium: over SSH it may be longer",
             path.display(),
             bytes.len()
         );
@@ -27,11 +83,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts a file into a program that has a place for it.
+/// Puts the texts into a program that has a place for them.
 ///
 /// # Errors
-/// It has none, or more than one.
-pub fn put(program: &mut [u8], file: &[u8]) -> Result<()> {
+/// It has none, or more than one, or they are too long.
+pub fn put(program: &mut [u8], texts: &Texts) -> Result<()> {
     let places: Vec<usize> =
         program.windows(MARK.len()).enumerate().filter(|(_, part)| part == MARK).map(|(at, _)| at).collect();
     let [place] = places[..] else {
@@ -40,12 +96,18 @@ pub fn put(program: &mut [u8], file: &[u8]) -> Result<()> {
             places.len()
         );
     };
-    let length = u32::try_from(file.len()).context(|| "the fleet file is too long".into())?;
+    let texts = [&texts.fleet[..], &texts.script, &texts.quotas];
+    let mut whole = Vec::new();
+    for text in texts {
+        whole.extend(u32::try_from(text.len()).context(|| "a text is too long".into())?.to_le_bytes());
+    }
+    whole.extend(texts.concat());
     let at = place + MARK.len();
-    let whole = [&length.to_le_bytes(), file].concat();
-    match program.get_mut(at..at + whole.len()).filter(|_| file.len() <= MOST) {
+    match program.get_mut(at..at + whole.len()).filter(|_| whole.len() <= 4 * TEXTS + MOST) {
         Some(room) => room.copy_from_slice(&whole),
-        None => fail!("the fleet file does not fit into the program of the operator's VM"),
+        None => fail!(
+            "the fleet file, the script and the quotas of virtual disks in system.toml do not fit into the program of the operator's VM: {MOST} bytes have room"
+        ),
     }
     Ok(())
 }
@@ -53,37 +115,55 @@ pub fn put(program: &mut [u8], file: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::scratch;
+    use crate::manifest::model::Tenant;
+    use crate::workspace::{root, scratch};
 
     #[test]
-    fn a_file_is_put_where_its_place_is() {
+    fn texts_are_put_where_their_place_is() {
+        let texts =
+            |fleet: &[u8], script: &[u8]| Texts { fleet: fleet.to_vec(), script: script.to_vec(), quotas: vec![7] };
         let mut program = vec![1; 100_000];
-        assert!(put(&mut program, b"a").unwrap_err().to_string().contains("has 0 places"));
+        assert!(put(&mut program, &texts(b"a", b"")).unwrap_err().to_string().contains("has 0 places"));
         program[40..56].copy_from_slice(MARK);
-        put(&mut program, b"[[vm]]").unwrap();
-        assert_eq!(program[55..67], *b"1\x06\0\0\0[[vm]]\x01");
-        assert!(put(&mut program, &vec![0; MOST + 1]).is_err());
+        put(&mut program, &texts(b"[[vm]]", b"vm list")).unwrap();
+        assert_eq!(program[55..83], *b"2\x06\0\0\0\x07\0\0\0\x01\0\0\0[[vm]]vm list\x07\x01");
+        assert!(put(&mut program, &texts(&vec![0; MOST - 3], b"xyz")).is_err());
+        put(&mut program, &texts(&vec![0; MOST - 4], b"xyz")).unwrap();
         program[99_990..].copy_from_slice(&MARK[..10]);
-        put(&mut program, b"b").unwrap();
+        put(&mut program, &texts(b"b", b"")).unwrap();
         program[90_000..90_016].copy_from_slice(MARK);
-        assert!(put(&mut program, b"a").unwrap_err().to_string().contains("has 2 places"));
+        assert!(put(&mut program, &texts(b"a", b"")).unwrap_err().to_string().contains("has 2 places"));
+    }
+
+    #[test]
+    fn quotas_of_disks_are_a_fleet_file() {
+        let mut system = crate::manifest::load(&root().join("system.toml")).unwrap();
+        assert!(Texts::default().with_quotas(&system).is_empty());
+        system.tenant =
+            vec![Tenant::new("blue", &[("disk", "1GiB"), ("vms", "3")]), Tenant::new("red", &[("vms", "1")])];
+        assert_eq!(Texts::default().with_quotas(&system).quotas, b"[tenant.blue]\ndisk = \"1GiB\"\n");
     }
 
     #[test]
     fn what_is_no_file_is_refused() {
         let dir = scratch("fleet").unwrap();
         let path = dir.path().join("vms.toml");
-        let refused = || read(&path).unwrap_err().to_string();
-        assert!(refused().contains("cannot read it"));
+        let files = |fleet: bool, script: bool| {
+            let path = |there: bool| there.then(|| path.clone());
+            Files { fleet: path(fleet), script: path(script) }.read()
+        };
+        let refused = |fleet, script| files(fleet, script).unwrap_err().to_string();
+        assert!(refused(true, false).contains("--fleet") && refused(false, true).contains("cannot read it"));
         for (bytes, says) in [
             (vec![], "it has 0 bytes"),
             (vec![0xff], "it is no text"),
             (vec![b'#'; MOST + 1], "65537 bytes, and 1 to 65536"),
         ] {
             std::fs::write(&path, &bytes).unwrap();
-            assert!(refused().contains(says), "{}", refused());
+            assert!(refused(false, true).contains(says), "{}", refused(false, true));
         }
         std::fs::write(&path, vec![b'#'; MOST]).unwrap();
-        assert_eq!(read(&path).unwrap().len(), MOST);
+        assert_eq!(files(true, false).unwrap().fleet.len(), MOST);
+        assert!(refused(true, true).contains("they have 131072 bytes"), "{}", refused(true, true));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::build::{CORES, LOADER, Programs};
 use crate::error::{Context, Result, fail};
-use crate::fleet;
+use crate::fleet::{self, Texts};
 use crate::manifest::model::{Preset, System};
 use crate::manifest::{compile, digest};
 use crate::operator_ports::IMAGE;
@@ -51,6 +51,8 @@ pub struct Contents {
     pub menu: Vec<Preset>,
     /// Seconds that the menu waits.
     pub timeout: u32,
+    /// What the operator's VM is given.
+    pub texts: Texts,
     /// Modules in which one bit is changed behind the manifest's back: tests see to it that it is found.
     pub damage: Vec<String>,
 }
@@ -67,22 +69,35 @@ impl Contents {
             let data = program(&name)?;
             modules.push((name, data));
         }
-        Ok(Contents { loader: program(LOADER)?, modules, menu: system.preset.clone(), timeout: 5, damage: Vec::new() })
+        let (menu, damage, texts) = (system.preset.clone(), Vec::new(), Texts::default());
+        Ok(Contents { loader: program(LOADER)?, modules, menu, timeout: 5, texts, damage })
     }
 
-    /// The same with a fleet file in the program of the operator's VM.
-    pub fn with_fleet(mut self, file: &[u8]) -> Result<Contents> {
-        let Some((_, data)) = self.modules.iter_mut().find(|(name, _)| name == IMAGE) else {
-            fail!("there is no image `{IMAGE}` in system.toml, which would read the fleet file");
-        };
+    /// The same with these texts in the program of the operator's VM.
+    pub fn with_texts(self, texts: Texts) -> Result<Contents> {
+        if !texts.is_empty() && !self.modules.iter().any(|(name, _)| name == IMAGE) {
+            fail!("there is no image `{IMAGE}` in system.toml, which would read the fleet file or the script");
+        }
+        Ok(Contents { texts, ..self })
+    }
+
+    /// A module as it lies on the medium.
+    fn placed(&self, name: &str, data: &Data) -> Result<Data> {
+        let systems = self
+            .modules
+            .iter()
+            .filter_map(|(_, data)| if let Data::Manifest(system) = data { Some(system) } else { None });
+        let texts = systems.fold(self.texts.clone(), |texts, system| texts.with_quotas(system));
+        if name != IMAGE || texts.is_empty() {
+            return Ok(data.clone());
+        }
         let mut program = match data {
             Data::Program(path) => stripped(path)?,
             Data::Bytes(bytes) => bytes.clone(),
             Data::Manifest(_) => fail!("the manifest is no program"),
         };
-        fleet::put(&mut program, file)?;
-        *data = Data::Bytes(program);
-        Ok(self)
+        fleet::put(&mut program, &texts)?;
+        Ok(Data::Bytes(program))
     }
 
     /// The same with one entry that boots at once with `options`.
@@ -100,7 +115,7 @@ impl Contents {
         let is_manifest = |data: &Data| matches!(data, Data::Manifest(_));
         for (name, data) in self.modules.iter().filter(|(_, data)| !is_manifest(data)) {
             let path = boot.join(name);
-            place(data, &path)?;
+            place(&self.placed(name, data)?, &path)?;
             let read = || std::fs::read(&path).context(|| format!("cannot read {}", path.display()));
             // One whose name is none the manifest could not have, and the loader refuses it.
             if Name::new(name).is_some() {
@@ -263,6 +278,7 @@ mod tests {
             modules: vec![("manifest".to_owned(), Data::Bytes(vec![])), ("a".to_owned(), Data::Bytes(vec![]))],
             menu: vec![preset("one"), preset("two")],
             timeout: 5,
+            texts: Texts::default(),
             damage: Vec::new(),
         };
         let text = contents.grub_cfg();

@@ -12,9 +12,8 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Given {
-    /// Let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
-    #[arg(long, value_name = "FILE")]
-    fleet: Option<PathBuf>,
+    #[command(flatten)]
+    operator: fleet::Files,
     /// Let web servers serve the files of a folder: they lie in memory, and machines need no disks for them
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
@@ -23,7 +22,7 @@ pub struct Given {
 impl Given {
     /// Builds all of it. What somebody gives is looked at before that.
     pub fn contents(&self) -> Result<Contents> {
-        let file = self.fleet.as_deref().map(fleet::read).transpose()?;
+        let texts = self.operator.read()?;
         setup::setup(For::Run)?;
         let files = self.files.as_deref().map(Files::of).transpose()?;
         let mut system = manifest::load(&root().join("system.toml"))?;
@@ -33,10 +32,7 @@ impl Given {
             programs.insert(carried::IMAGE.to_owned(), files.build()?);
         }
         let contents = Contents::new(&system, &programs)?;
-        match file {
-            Some(file) => contents.with_fleet(&file),
-            None => Ok(contents),
-        }
+        contents.with_texts(texts)
     }
 }
 
@@ -66,6 +62,7 @@ mod tests {
         for verb in ["build-iso", "pxe"] {
             assert!(refused(verb, "--fleet", &dir.path().join("none")).contains("cannot read it"));
             assert!(refused(verb, "--fleet", &long).contains("have room on the boot medium"));
+            assert!(refused(verb, "--script", &dir.path().join("none")).contains("--script"));
             assert!(refused(verb, "--files", &dir.path().join("none")).contains("is no folder: give one"));
         }
     }

@@ -87,6 +87,9 @@ pub struct Args {
     /// With --key: let the operator's VM make the VMs of this fleet file when it starts, as `fleet apply` does
     #[arg(long, value_name = "FILE", requires = "key")]
     fleet: Option<PathBuf>,
+    /// With --key: let the operator's VM carry out the commands of this file when the machine has started, up to the first that fails
+    #[arg(long, value_name = "FILE", requires = "key")]
+    script: Option<PathBuf>,
     /// Run COMMAND with bash when all VMs are ready, with the URLs of those that serve HTTP in FORAKER_URL_1..N, where the i-th VM
     /// is reached in FORAKER_ADDR_i, and with --key how to log in in FORAKER_SSH; then power off and exit with its status
     #[arg(long, value_name = "COMMAND")]
@@ -106,7 +109,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         args.disks = args.disks.max(1);
     }
     refuse_what_is_not_there_yet(&args)?;
-    let file = args.fleet.as_deref().map(fleet::read).transpose()?;
+    let texts = fleet::Files { fleet: args.fleet.clone(), script: args.script.clone() }.read()?;
     let mut system = manifest::load(&root().join("system.toml"))?;
     if args.files.is_some() {
         attach(&mut system, args.image.as_deref().unwrap_or("httpd"));
@@ -137,10 +140,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let programs = build(&system)?;
     let dir = run_dir()?;
     let iso = dir.join("foraker.iso");
-    let mut contents = Contents::new(&system, &programs)?;
-    if let Some(file) = &file {
-        contents = contents.with_fleet(file)?;
-    }
+    let contents = Contents::new(&system, &programs)?.with_texts(texts)?;
     contents.with_options(&options).make_iso(&iso)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));

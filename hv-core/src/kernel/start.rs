@@ -10,9 +10,9 @@ use crate::log::say;
 use crate::memory::{Frames, KernelSpace, OwnerClass, core_room};
 use crate::vm::Image;
 use abi::boot::{BootRecord, Options, POOL_UNSAID, failure, features};
-use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::log::Record;
+use abi::net::NO_ACCOUNT;
 use abi::service::Service;
 use abi::swap::PASSAGE_BYTES;
 use backend::Backend;
@@ -105,9 +105,13 @@ fn load<B: Backend>(kernel: &mut Kernel<B, Hardware>, record: &BootRecord, space
     }
     for told in record.tenants() {
         // The check has found the name good, and there are more accounts than those that boot can fill.
-        let set =
-            told.tenant().is_some_and(|tenant| kernel.vms.tenants_mut().set(tenant, told.quota(), Flow::UNCHANGED));
+        let Some(tenant) = told.tenant() else { continue };
+        let set = kernel.vms.tenants_mut().set(tenant, told.quota(), told.flow());
         debug_assert!(set);
+        let account = kernel.vms.tenants().get(tenant).map_or(NO_ACCOUNT, |(account, _)| account);
+        if let Some(rate) = kernel.cpu.rates.get_mut(account as usize) {
+            *rate = told.rate;
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 #![deny(unsafe_code)]
 
 use component::abi::component::bits::PORT_IRQ;
+use component::abi::control::NOTE;
 use component::abi::message::Message;
 use component::abi::request_page::Piece;
 use component::abi::service::Service;
 use component::ring::{RingError, SharedMemory};
 use component::{Component, Inbox, Once, Outbox, irq_ack, notify, now, port_in, port_out, wait};
 use core::fmt::Arguments;
+use monitor::command::is_noted;
 use monitor::editor::{Editor, LINE_MAX, Typed};
 use monitor::host::{Asked, Host};
 use monitor::session::Session;
@@ -187,6 +189,10 @@ fn main(component: Component) -> ! {
         while !session.busy()
             && let Some(text) = backlog.pop_front()
         {
+            // The operator's VM reads that in the log, and writes it down with what becomes of it.
+            if is_noted(&text) {
+                console.print(format_args!("{NOTE}{text}"));
+            }
             session.line(&text, &mut console);
             deadline = now().saturating_add(patience);
         }

@@ -29,6 +29,7 @@ mod incore;
 mod kills;
 mod liveness;
 mod load;
+mod logins;
 mod mechanism;
 mod memory;
 mod neighbours;
@@ -227,6 +228,7 @@ fn all() -> Vec<Entry> {
         swapped::ON_DISKS,
         operator::LOGIN,
         operator::CREATE,
+        logins::LOGINS,
         operator::PAGE,
         components::ENTRY,
         privileged_lines::ENTRY,

@@ -10,7 +10,7 @@ pub struct Target {
     pub best_other: &'static str,
 }
 
-const TARGETS: [Target; 90] = [
+const TARGETS: [Target; 91] = [
     Target { metric: "null_hypercall", target: 120.0, best_other: "NOVA 519, KVM 996" },
     Target { metric: "vm_switch", target: 350.0, best_other: "Linux process switch 1,870" },
     Target { metric: "vm_switch_fair", target: 533.0, best_other: "" },
@@ -64,6 +64,7 @@ const TARGETS: [Target; 90] = [
     Target { metric: "ssh_login_instructions", target: f64::INFINITY, best_other: "" },
     Target { metric: "supervisor_bytes", target: 2_097_152.0, best_other: "" },
     Target { metric: "create_1000_over_ssh", target: 1.1, best_other: "" },
+    Target { metric: "logins_50_rate", target: 0.9, best_other: "" },
     Target { metric: "status_page_10000_bytes", target: 200_000.0, best_other: "" },
     Target { metric: "components_bytes", target: 3_000_000.0, best_other: "" },
     Target { metric: "hoarders_victims_lost", target: 0.0, best_other: "" },
@@ -114,10 +115,11 @@ const TARGETS: [Target; 90] = [
 ];
 
 /// Metrics that should be large.
-const LARGER_IS_BETTER: [&str; 17] = [
+const LARGER_IS_BETTER: [&str; 18] = [
     "batching_gain_256",
     "idle_with_timeout_gain",
     "flooded_vm_served",
+    "logins_50_rate",
     "victims_served_half_load_loop",
     "victims_served_half_load_all",
     "victims_served_half_load_each",

@@ -5,14 +5,17 @@ use super::{options, service};
 use abi::attachment::{self, Attachment};
 use abi::claim::RESERVE_LEAST;
 use abi::component::layout;
+use abi::flow::Flow;
 use abi::limits::{
     MAX_COMPONENTS, MAX_IMAGES, MAX_POLICIES, MAX_RINGS, MAX_RINGS_PER_COMPONENT, MAX_TENANTS, NAME_BYTES, PAGE_SIZE,
     VM_MEMORY_MAX, VM_MEMORY_MIN,
 };
 use abi::manifest::{DEFAULTS_BYTES, IMAGE_ARGS_BYTES, all_frames};
+use abi::quota::Quota;
 use abi::service::Service;
 use abi::share::{BURST_MIN, UNLIMITED, WEIGHT, WEIGHT_MAX};
 use abi::tenant::{NAME_MAX, Tenant};
+use quota_words::TenantChange;
 use std::collections::BTreeMap;
 
 /// Pages of stack that a component may have at most.
@@ -428,19 +431,18 @@ fn tenant(image: &Image) -> Result<(), String> {
 fn tenants(system: &System, errors: &mut Vec<String>) {
     for (at, told) in system.tenant.iter().enumerate() {
         let name = &told.name;
-        let memory = told.memory.map_or(0, |memory| memory.0);
         let wrong = if Tenant::new(name).is_none() {
             format!("write 1 to {NAME_MAX} small letters, digits or dashes")
         } else if system.tenant[..at].iter().any(|other| other.name == *name) {
             "it is there twice: remove one".into()
-        } else if told.vms.is_none() && told.memory.is_none() {
-            "it has no quota: write `vms`, `memory` or both, or leave the tenant out".into()
-        } else if told.vms == Some(u32::MAX) {
-            format!("vms = {}: that is as many as there can be: leave it out", u32::MAX)
-        } else if !memory.is_multiple_of(PAGE_SIZE) {
-            format!("memory of {memory} bytes: write whole {PAGE_SIZE}-byte pages, as in \"64MiB\"")
         } else {
-            continue;
+            match told.change() {
+                Err(why) => why,
+                Ok(TenantChange { disk: None | Some(None), .. }) if told.of_core() == (Quota::NONE, Flow::NONE) => {
+                    format!("it has no quota: write one of {}, or leave the tenant out", TenantChange::KEYS.join(", "))
+                }
+                Ok(_) => continue,
+            }
         };
         errors.push(format!("tenant `{name}`: {wrong}"));
     }

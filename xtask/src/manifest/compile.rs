@@ -2,6 +2,7 @@
 
 use super::model::{self, Component, Image, Ring, Start, System};
 use abi::attachment::Attachment;
+use abi::flow::Flow;
 use abi::limits::{MAX_POLICIES, Name, PAGE_SIZE};
 use abi::manifest::{
     self, ANY, CORE, DEFAULTS_BYTES, Header, IMAGE_ARGS_BYTES, ModuleDigest, NONE, component_flags, image_flags,
@@ -26,9 +27,8 @@ pub fn compile(system: &System, modules: &[ModuleDigest]) -> Vec<u8> {
         body.extend_from_slice(image(entry, system).as_bytes());
     }
     body.extend_from_slice(modules.as_bytes());
-    for entry in &system.tenant {
-        body.extend_from_slice(tenant(entry).as_bytes());
-    }
+    let tenants: Vec<TenantQuota> = system.tenant.iter().filter_map(tenant).collect();
+    body.extend_from_slice(tenants.as_bytes());
     let header = Header {
         magic: manifest::MAGIC,
         abi_version: abi::ABI_VERSION,
@@ -38,7 +38,7 @@ pub fn compile(system: &System, modules: &[ModuleDigest]) -> Vec<u8> {
         rings: number(system.ring.len()),
         images: number(system.image.len()),
         modules: number(modules.len()),
-        tenants: number(system.tenant.len()),
+        tenants: number(tenants.len()),
         defaults: text::<DEFAULTS_BYTES>(&system.defaults),
     };
     let mut bytes = header.as_bytes().to_vec();
@@ -126,12 +126,11 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
     }
 }
 
-fn tenant(entry: &model::Tenant) -> TenantQuota {
-    TenantQuota {
-        tenant: Tenant::new(&entry.name).expect("checked").raw(),
-        vms: entry.vms.map_or(Quota::ANY_VMS, number),
-        frames: entry.memory.map_or(Quota::ANY_FRAMES, |memory| memory.0 / PAGE_SIZE),
-    }
+/// The quota of a tenant, where it has one of which the core knows.
+fn tenant(entry: &model::Tenant) -> Option<TenantQuota> {
+    let (quota, flow) = entry.of_core();
+    let told = TenantQuota::new(Tenant::new(&entry.name).expect("checked").raw(), quota, flow);
+    Some(told).filter(|_| (quota, flow) != (Quota::NONE, Flow::NONE))
 }
 
 fn name(text: &str) -> Name {
@@ -156,7 +155,6 @@ where
 mod tests {
     use super::*;
     use crate::manifest::load;
-    use crate::manifest::model::Bytes;
     use crate::workspace::root;
     use abi::swap_disk::{DATA_BYTES, REQUESTS};
     use zerocopy::FromBytes;
@@ -201,19 +199,24 @@ mod tests {
     fn quotas_stand_behind_everything_else() {
         let mut system = load(&root().join("system.toml")).unwrap();
         let none = compile(&system, &[]);
-        let told =
-            |name: &str, vms, memory: Option<u64>| model::Tenant { name: name.into(), vms, memory: memory.map(Bytes) };
-        system.tenant = vec![told("blue", Some(3), None), told("red", None, Some(8 << 20))];
+        let told = model::Tenant::new;
+        let all = [("vms", "3"), ("memory", "8MiB"), ("pool", "64K"), ("wakes", "5"), ("rate", "1M"), ("disk", "1G")];
+        system.tenant = vec![told("blue", &all), told("red", &[("disk", "1M")]), told("green", &[("memory", "8M")])];
         let bytes = compile(&system, &[]);
         let (header, _) = Header::read_from_prefix(&bytes).unwrap();
-        assert_eq!((header.tenants, header.bytes as usize), (2, none.len() + 32));
+        assert_eq!(
+            (header.tenants, header.bytes as usize),
+            (2, none.len() + 64),
+            "of disks alone the core knows nothing"
+        );
         let (_, read) = <[TenantQuota; 2]>::read_from_suffix(&bytes).unwrap();
         let raw = |name| Tenant::new(name).unwrap().raw();
+        let quota = Quota { vms: 3, frames: 2048, pool: 64 << 10 };
         assert_eq!(
             read,
             [
-                TenantQuota { tenant: raw("blue"), vms: 3, frames: Quota::ANY_FRAMES },
-                TenantQuota { tenant: raw("red"), vms: Quota::ANY_VMS, frames: 2048 },
+                TenantQuota::new(raw("blue"), quota, Flow { wakes: 5, rate: 1 << 20 }),
+                TenantQuota::new(raw("green"), Quota { frames: 2048, ..Quota::NONE }, Flow::NONE),
             ]
         );
     }

@@ -2,10 +2,14 @@
 
 pub use super::service::{Port, Protocol, Ready};
 pub use super::units::{Bytes, Micros, PciClass};
+use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
 use abi::manifest::{RESERVE_DEFAULT, all_frames};
+use abi::quota::Quota;
 use abi::service::Service;
+use quota_words::TenantChange;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,16 +34,62 @@ pub struct System {
     pub tenant: Vec<Tenant>,
 }
 
-/// What the VMs of a tenant may take together.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// What a tenant may have.
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Tenant {
     /// Its name, as images and those who create VMs say it.
     pub name: String,
-    /// VMs that may live at the same time; any number when missing.
-    pub vms: Option<u32>,
-    /// Memory that these may hold together, the sum of their limits; any when missing.
-    pub memory: Option<Bytes>,
+    /// Its quota, in the words of `tenant set`; what is not said is without a limit.
+    #[serde(flatten)]
+    pub quota: BTreeMap<String, Said>,
+}
+
+/// A number, or a text that says one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a number or a text")]
+pub enum Said {
+    /// `4`.
+    Number(u64),
+    /// `"64M"`.
+    Text(String),
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Said::Number(number) => number.fmt(f),
+            Said::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl Tenant {
+    /// A tenant with a quota in these words.
+    pub fn new(name: &str, quota: &[(&str, &str)]) -> Tenant {
+        let quota = quota.iter().map(|(key, value)| (key.to_string(), Said::Text(value.to_string()))).collect();
+        Tenant { name: name.to_owned(), quota }
+    }
+
+    /// What is said of its quota.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn change(&self) -> Result<TenantChange, String> {
+        let mut change = TenantChange::default();
+        for (key, value) in &self.quota {
+            if !TenantChange::KEYS.contains(&key.as_str()) {
+                return Err(format!("`{key}` is no quota: write {}", TenantChange::KEYS.join(", ")));
+            }
+            change.take(key, &value.to_string()).map_err(|takes| format!("{key} = {value}: write {takes}"))?;
+        }
+        Ok(change)
+    }
+
+    /// What the core has of it.
+    pub fn of_core(&self) -> (Quota, Flow) {
+        let change = self.change().unwrap_or_default().of_core;
+        (change.of(Quota::NONE), change.flow().of(Flow::NONE))
+    }
 }
 
 /// An entry of GRUB's menu.

@@ -108,7 +108,8 @@ pub fn check(options: &str, system: &System) -> Vec<String> {
 
 /// Whether VMs of these images are within the quotas of their tenants. What disks take that `vms=` gives them is for the loader to see.
 fn quotas(names: &[String], system: &System) -> Result<(), String> {
-    for Tenant { name: tenant, vms, memory } in &system.tenant {
+    for told in &system.tenant {
+        let (Tenant { name: tenant, .. }, (quota, _)) = (told, told.of_core());
         let its = |image: &&Image| image.tenant.as_ref() == Some(tenant);
         let (mut count, mut frames) = (0_u64, 0_u64);
         for image in system.image.iter().filter(its) {
@@ -116,16 +117,16 @@ fn quotas(names: &[String], system: &System) -> Result<(), String> {
             count += asked;
             frames = frames.saturating_add(asked.saturating_mul(image.limit_frames()));
         }
-        if let Some(most) = vms.filter(|&most| count > most.into()) {
+        if let Some(most) = quota.most_vms().filter(|&most| count > most.into()) {
             return Err(format!(
                 "`vms=` asks for {count} VMs of the tenant `{tenant}`, whose quota is {most}: ask for fewer, or raise its `vms`"
             ));
         }
-        if let Some(most) = memory.map(|memory| memory.0).filter(|&most| frames.saturating_mul(PAGE_SIZE) > most) {
+        if let Some(most) = quota.most_frames().filter(|&most| frames > most) {
             return Err(format!(
                 "`vms=` asks for VMs of the tenant `{tenant}` that may hold {}KiB together, and its quota is {}KiB: ask for fewer, lower their `limit`, or raise its `memory`",
                 frames.saturating_mul(PAGE_SIZE) >> 10,
-                most >> 10
+                most.saturating_mul(PAGE_SIZE) >> 10
             ));
         }
     }

@@ -7,6 +7,7 @@
 use crate::build::{Programs, build, build_test_cores};
 use crate::carried::{self, Files};
 use crate::error::{Context, Result, fail};
+use crate::fleet::Texts;
 use crate::http;
 use crate::image::{Contents, Data, stripped};
 use crate::machine::{Clock, Config, DiskKind, Kind, Machine, Missed, Net, Netboot, Nic, free_port, run_dir};
@@ -16,6 +17,7 @@ use crate::net::{Outside, UserNet};
 use crate::power::log::Logged;
 use crate::service::{self, Vm};
 use crate::workspace::root;
+use abi::control::NOTE;
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 /// How long a machine may take from power-on to the end of its boot, with another one beside it.
 pub const BOOT: Duration = Duration::from_secs(60);
 /// How long the operator's line may take to answer.
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// What was built, once for all tests.
 pub struct Lab {
@@ -74,7 +76,7 @@ impl Lab {
             user_net: true,
             released: false,
             over_the_network: false,
-            fleet: String::new(),
+            texts: Texts::default(),
         }
     }
 
@@ -105,7 +107,7 @@ pub struct Boot<'a> {
     user_net: bool,
     released: bool,
     over_the_network: bool,
-    fleet: String,
+    texts: Texts,
 }
 
 // Not every knob is turned by a test; benchmarks turn the others.
@@ -222,7 +224,13 @@ impl Boot<'_> {
 
     /// Puts a fleet file into the program of the operator's VM, unless it is empty.
     pub fn fleet(mut self, file: &str) -> Self {
-        file.clone_into(&mut self.fleet);
+        self.texts.fleet = file.as_bytes().to_vec();
+        self
+    }
+
+    /// The same of a script.
+    pub fn script(mut self, file: &str) -> Self {
+        self.texts.script = file.as_bytes().to_vec();
         self
     }
 
@@ -287,9 +295,7 @@ impl Boot<'_> {
     pub fn start(mut self) -> Result<Running> {
         let dir = run_dir()?;
         let iso = dir.join("foraker.iso");
-        if !self.fleet.is_empty() {
-            self.contents = self.contents.with_fleet(self.fleet.as_bytes())?;
-        }
+        self.contents = self.contents.with_texts(core::mem::take(&mut self.texts))?;
         if self.released {
             self.options = self.contents.menu.first().map(|preset| preset.options.clone()).unwrap_or_default();
         } else {
@@ -460,7 +466,7 @@ impl Running {
         self.machine.send(command)?;
         let answer = self.machine.log().wait(mark, ANSWER, |lines| {
             let said = lines.iter().filter_map(|line| line.split_once("monitor: ")).map(|(_, said)| said.to_owned());
-            let said: Vec<String> = said.collect();
+            let said: Vec<String> = said.filter(|line| !line.starts_with(NOTE)).collect();
             let end = said.iter().position(|line| *line == done || line.starts_with(&error))?;
             Some(if said[end] == done { Ok(said[..end].to_vec()) } else { Err(said[end].clone()) })
         });

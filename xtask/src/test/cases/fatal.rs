@@ -5,7 +5,7 @@ use super::elf::{self, Segment};
 use super::ensure;
 use crate::error::{Result, fail};
 use crate::machine::Kind;
-use crate::manifest::model::{Bytes, Tenant};
+use crate::manifest::model::Tenant;
 use crate::test::Case;
 use crate::test::lab::{BOOT, Lab};
 use zerocopy::IntoBytes;
@@ -244,9 +244,9 @@ fn unknown_image(lab: &Lab) -> Result<()> {
 }
 
 fn quota(lab: &Lab) -> Result<()> {
-    let boot = |options: &str, vms, memory| {
+    let boot = |options: &str, key, value| {
         lab.boot(options).system(|system| {
-            system.tenant.push(Tenant { name: "blue".into(), vms, memory });
+            system.tenant.push(Tenant::new("blue", &[(key, value)]));
             system
                 .image
                 .iter_mut()
@@ -254,9 +254,9 @@ fn quota(lab: &Lab) -> Result<()> {
                 .for_each(|image| image.tenant = Some("blue".into()));
         })
     };
-    let line = boot("vms=httpd*2,asm-guest,httpd", Some(2), None).fails_with("F019")?;
+    let line = boot("vms=httpd*2,asm-guest,httpd", "vms", "2").fails_with("F019")?;
     says(&line, &["asks for 3 VMs of the tenant blue, whose quota is 2", "[[tenant]]"])?;
-    let line = boot("log=info", None, Some(Bytes(16 << 20))).module("vms", b"httpd*5\n".to_vec()).fails_with("F019")?;
+    let line = boot("log=info", "memory", "16M").module("vms", b"httpd*5\n".to_vec()).fails_with("F019")?;
     says(&line, &["of the tenant blue that may hold ", "and its quota is 16384KiB"])
 }
 

@@ -110,6 +110,11 @@ pub fn all(long: bool) -> Vec<Case> {
         if has_program(supervisor::PROGRAM) { supervisor_console::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_fleet::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) && has_program(supervisor_http::JUDGE) {
+            supervisor_http::JUDGED_CASES
+        } else {
+            &[]
+        },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_state::CASES } else { &[] },
@@ -211,6 +216,9 @@ pub fn left_out() -> Vec<String> {
         for cases in [supervisor::CASES, supervisor_page::CASES] {
             lines.push(line("OpenSSH's client is not installed (Debian's package openssh-client)", cases));
         }
+    }
+    if !has_program(supervisor_http::JUDGE) {
+        lines.push(line("promtool is not installed (Debian's package prometheus)", supervisor_http::JUDGED_CASES));
     }
     if !has_program(browser::PROGRAM) {
         let cases = [browser::CASES, browser::OPERATOR_CASES].concat();

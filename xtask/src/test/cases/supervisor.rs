@@ -51,7 +51,7 @@ impl Login {
     fn command(&self, user: &str, key: &str) -> Command {
         let mut ssh = Command::new(PROGRAM);
         ssh.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"])
-            .args(["-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60", "-i"])
+            .args(["-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=300", "-i"])
             .arg(self.dir.join(key))
             .args(["-p", &self.place.port().to_string(), &format!("{user}@{}", self.place.ip())]);
         ssh.env_remove("SSH_AUTH_SOCK");

@@ -122,7 +122,7 @@ fn commands(running: &Running, login: &Login) -> Result<()> {
     running.wait_for_since(mark, "disk-log: done", SOON)?;
     running.wait_for_since(mark, " ended: exited", SOON)?;
     login.good("vm create h --image httpd --disk frozen:ro && vm start h")?;
-    starts(login)?;
+    starts(running, login)?;
     login.bad("disk attach h docs:ro", 1, "h runs, and has the disk that it was started with: `vm stop h` first")?;
     login.bad("disk rm frozen", 1, "frozen is the disk of h: ")?;
     let logs = disk(login, "logs")?;
@@ -134,7 +134,7 @@ fn commands(running: &Running, login: &Login) -> Result<()> {
 }
 
 /// VMs that could not have their disks are not started.
-fn starts(login: &Login) -> Result<()> {
+fn starts(running: &Running, login: &Login) -> Result<()> {
     login.good("vm create s --image httpd --disk nothing")?;
     login.bad("vm start s", 1, "s does not start: there is no virtual disk `nothing`: `disk list` shows all")?;
     login.good("vm create t --image httpd --disk frozen")?;
@@ -148,7 +148,63 @@ fn starts(login: &Login) -> Result<()> {
     login.good(
         "vm kill s && disk attach s one:ro && vm start s && vm create t --image httpd --disk one:ro && vm start t",
     )?;
+    login.good("vm kill s && vm kill t")?;
+    nameless(running, login)?;
     login.good("vm destroy s && vm destroy t && disk rm one").map(drop)
+}
+
+/// The same where the VM that has the disk was created on the operator's line, and where the one that wants it is.
+fn nameless(running: &Running, login: &Login) -> Result<()> {
+    let refused = |line: &str, says: &str| match running.monitor(line) {
+        Ok(said) => fail!("`{line}` is done: {said:?}"),
+        Err(why) => ensure(why.to_string().contains(says), || format!("`{line}`: {why}")),
+    };
+    let create = |disk: &str| -> Result<u64> {
+        let created = running.monitor(&format!("create httpd disk={disk}"))?;
+        created.iter().find_map(|line| number(line, "index")).context(|| format!("{created:?}"))
+    };
+    let slot = create("one")?;
+    // It has it when it has come in.
+    let has_come_in = |slot: u64| -> Result<()> {
+        let (end, load) = (Instant::now() + SOON, format!("load index={slot} "));
+        while !running.monitor("disks")?.iter().any(|line| line.starts_with(&load)) {
+            ensure(Instant::now() < end, || format!("nobody serves the disk of VM {slot}"))?;
+        }
+        Ok(())
+    };
+    has_come_in(slot)?;
+    login.bad("vm start s", 1, &format!("s does not start: vm{slot}."))?;
+    for how in ["one", "one:ro"] {
+        refused(
+            &format!("create httpd disk={how}"),
+            &format!("error create: VM {slot} has one; write \"shutdown {slot}\""),
+        )?;
+    }
+    let mark = running.mark();
+    running.monitor(&format!("destroy {slot}"))?;
+    running.wait_for_since(mark, " ended: destroyed", SOON)?;
+    let readers = [create("one:ro")?, create("one:ro")?];
+    login.good("vm start s")?;
+    has_come_in(readers[0])?;
+    refused("create httpd disk=one", "has one; write")?;
+    // What was done there is written down.
+    let end = Instant::now() + SOON;
+    loop {
+        let audit = login.good("audit")?;
+        let written = [
+            "\"who\":\"COM1\",\"what\":\"create httpd disk=one:ro\",\"outcome\":\"done\"".to_owned(),
+            format!("\"who\":\"COM1\",\"what\":\"destroy {slot}\",\"outcome\":\"done\""),
+            "\"who\":\"COM1\",\"what\":\"create httpd disk=one\",\"outcome\":\"create: VM ".to_owned(),
+        ];
+        if written.iter().all(|line| audit.contains(line)) {
+            break;
+        }
+        ensure(Instant::now() < end, || format!("{written:?} are not in {audit}"))?;
+    }
+    for slot in readers {
+        running.monitor(&format!("destroy {slot}"))?;
+    }
+    Ok(())
 }
 
 fn over_http(login: &Login) -> Result<()> {

@@ -1,18 +1,31 @@
 //! Fleet files at the operator's VM.
 
 use super::ensure;
-use super::supervisor::{Login, start_with};
+use super::supervisor::{Login, start_as, start_with};
 use crate::error::{Context, Result};
+use crate::manifest::model::Tenant;
 use crate::test::Case;
 use crate::test::lab::{Lab, Running};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-pub const CASES: &[Case] = &[Case {
-    name: "supervisor: fleet",
-    asserts: "VMs come to be as a file says, a second time changes nothing, a dry run makes no change, others are replaced or destroyed only where that is allowed, progress is told, and the first error is said with its line before anything changes",
-    run: fleet,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "supervisor: quotas in files",
+        asserts: "all quotas of tenants are taken from system.toml and from fleet files in the words of `tenant set`, also those of virtual disks; applied again they change nothing; those that were said on the machine count before the manifest's; nothing is done of a file with a wrong one",
+        run: quotas,
+    },
+    Case {
+        name: "supervisor: a script on the boot medium",
+        asserts: "its commands are carried out when the machine has started, up to the first line that fails, which is said with its number in the log and written down; another operator's VM does not carry them out again",
+        run: script,
+    },
+    Case {
+        name: "supervisor: fleet",
+        asserts: "VMs come to be as a file says, a second time changes nothing, a dry run makes no change, others are replaced or destroyed only where that is allowed, progress is told, and the first error is said with its line before anything changes",
+        run: fleet,
+    },
+];
 
 /// How long something may take with another machine beside.
 const SOON: Duration = Duration::from_secs(60);
@@ -132,4 +145,87 @@ fn many(running: &Running, login: &Login) -> Result<()> {
     ensure(destroyed == MANY, || format!("{gone}"))?;
     ensure(login.good("vm list --count")? == "4\n", || "VMs of the file are left".into())?;
     running.must_not_say(0, "panicked")
+}
+
+fn shown(login: &Login, tenant: &str) -> Result<Value> {
+    let shown = login.good(&format!("tenant show {tenant} --json"))?;
+    serde_json::from_str(&shown).context(|| shown.clone())
+}
+
+fn quotas(lab: &Lab) -> Result<()> {
+    let all = [("vms", "2"), ("memory", "24M"), ("disk", "1M"), ("pool", "256K"), ("wakes", "20"), ("rate", "2M")];
+    let options = "vms=supervisor-vm net=10.0.2.16/24,gw=10.0.2.2";
+    let (running, login) = start_as(lab, options, |boot| {
+        boot.system(|system| {
+            system.tenant.push(Tenant::new("blue", &all));
+            system.tenant.push(Tenant::new("green", &[("disk", "64K")]));
+        })
+    })?;
+    let may = |tenant: &str, wanted: [Option<u64>; 6]| -> Result<()> {
+        let shown = shown(&login, tenant)?;
+        let keys = ["quota_vms", "quota_bytes", "quota_disk_bytes", "quota_pool_bytes", "quota_wakes", "quota_rate"];
+        let found = keys.map(|key| shown[key].as_u64());
+        ensure(found == wanted, || format!("{tenant} may have {found:?} instead of {wanted:?}: {shown}"))
+    };
+    let (mib, kib) = (1 << 20, 1 << 10);
+    may("blue", [Some(2), Some(24 * mib), Some(mib), Some(256 * kib), Some(20), Some(2 * mib)])?;
+    may("green", [None, None, Some(64 * kib), None, None, None])?;
+    login.good("tenant set green --disk unlimited")?;
+    login.bad("tenant show green", 1, "green has neither VMs nor a quota")?;
+    let file = "[tenant.blue]\nvms = 3\ndisk = \"2M\"\nrate = \"unlimited\"\n\n[tenant.red]\nmemory = \"64M\"\npool = \"1M\"\nwakes = 5\n\n\
+                [[vm]]\nname = \"a\"\nimage = \"udp-echo\"\ntenant = \"red\"\nstate = \"stopped\"\n";
+    for (wrong, says) in [
+        ("cpus = 1\n", "line 1: `cpus` is no quota: give vms, memory, disk, pool, wakes, rate"),
+        ("vms = \"many\"\n", "line 1: vms many: give a number of VMs, or unlimited"),
+    ] {
+        refused(&login, "", &format!("[tenant.grey]\n{wrong}{file}"), says)?;
+    }
+    let all = ["set ?", "set ?", "create a"];
+    is(&apply(&login, "--dry-run", file)?, &all)?;
+    let (out, _, _) = login.ask_with("fleet apply --dry-run", file)?;
+    ensure(out.starts_with("tenant set blue --disk 2M --rate unlimited --vms 3\n"), || out.clone())?;
+    may("blue", [Some(2), Some(24 * mib), Some(mib), Some(256 * kib), Some(20), Some(2 * mib)])?;
+    is(&apply(&login, "", file)?, &all)?;
+    may("blue", [Some(3), Some(24 * mib), Some(2 * mib), Some(256 * kib), Some(20), None])?;
+    may("red", [None, Some(64 * mib), None, Some(mib), Some(5), None])?;
+    is(&apply(&login, "", file)?, &[])?;
+    let audit = login.good("audit")?;
+    let line = "\"what\":\"tenant set red --memory 64M --pool 1M --wakes 5\",\"outcome\":\"done\"";
+    ensure(audit.contains(line), || format!("{line} is not in\n{audit}"))?;
+    running.power_off()
+}
+
+const SCRIPT: &str = "# what this machine is for\nvm create web --image httpd --memory 8M && vm start web\n\ntenant set blue --vms 3\nvm list --count\nvm start nobody\nvm create late --image httpd\n";
+
+fn script(lab: &Lab) -> Result<()> {
+    let options = "vms=supervisor-vm,httpd net=10.0.2.16/24,gw=10.0.2.2";
+    let (running, login) = start_as(lab, options, |boot| boot.script(SCRIPT))?;
+    running.wait_for("script: web runs as vm2.1", SOON)?;
+    running.wait_for("script: line 6: no VM has the name `nobody`", SOON)?;
+    login.good("vm show web")?;
+    ensure(shown(&login, "blue")?["quota_vms"] == 3, || "blue has another quota".into())?;
+    login.bad("vm show late", 1, "there is no VM `late`")?;
+    let audit = login.good("audit")?;
+    for line in [
+        "\"who\":\"supervisor\",\"what\":\"vm start web\",\"outcome\":\"done\"",
+        "\"what\":\"script, from the boot medium\",\"outcome\":\"line 6: no VM has the name `nobody`",
+    ] {
+        ensure(audit.contains(line), || format!("{line} is not in\n{audit}"))?;
+    }
+    let mark = running.mark();
+    running.monitor("destroy 0")?;
+    running.wait_for_since(mark, "core: vm0.1 ended", SOON)?;
+    running.monitor("create supervisor-vm")?;
+    running.wait_for_since(mark, "script: another operator's VM has carried it out", SOON)?;
+    ensure(running.monitor("vms")?.iter().filter(|line| line.contains("image=httpd")).count() == 2, || {
+        "it was carried out again".into()
+    })?;
+    running.power_off()?;
+    let (running, _) = start_as(lab, options, |boot| boot.script("vm list\ntoken new ci\n"))?;
+    running.wait_for("script: line 2: a token is shown to whoever makes it", SOON)?;
+    running.power_off()?;
+    let (running, login) = start_as(lab, options, |boot| boot.script("vm create a --image httpd\n"))?;
+    running.wait_for("script: 1 commands are carried out", SOON)?;
+    login.good("vm show a")?;
+    running.power_off()
 }

@@ -4,11 +4,22 @@ use super::ensure;
 use super::supervisor::{Login, start_with};
 use crate::audit;
 use crate::error::{Context, Result, fail};
-use crate::http::{Connection, Response};
+use crate::http::{self, Connection, Response};
 use crate::test::Case;
 use crate::test::lab::{Lab, Running};
 use serde_json::Value;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// What judges figures.
+pub const JUDGE: &str = "promtool";
+
+pub const JUDGED_CASES: &[Case] = &[Case {
+    name: "supervisor: figures that promtool takes",
+    asserts: "Prometheus' own tool finds nothing wrong with the figures of a machine with VMs, tenants and names",
+    run: takes,
+}];
 
 pub const CASES: &[Case] = &[Case {
     name: "supervisor: over HTTP",
@@ -251,4 +262,25 @@ fn audited(running: &Running, login: &Login, token: &str) -> Result<()> {
         ensure(found, || format!("{what} by {whose} is not in\n{log}"))?;
     }
     ensure(!log.contains(token) && !console.contains(token), || "the token itself is in a log".into())
+}
+
+fn takes(lab: &Lab) -> Result<()> {
+    let (running, login) = super::supervisor::start_with(lab, &[])?;
+    login.good("tenant set blue --vms 4 --memory 64M --disk 1M --pool 1M --wakes 5 --rate 1M")?;
+    login.good("vm create a-1 --image httpd --tenant blue && vm start a-1 && vm create a-2 --image udp-echo")?;
+    let figures = http::get(login.web, "/metrics", SOON)?;
+    for bad in [false, true] {
+        let mut judge = Command::new(JUDGE);
+        judge.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut judge = judge.spawn().context(|| "cannot start promtool".into())?;
+        let text = if bad { [&figures.body[..], b"no figure {\n"].concat() } else { figures.body.clone() };
+        // It may end before it has read all.
+        let _ = judge.stdin.take().map(|mut stdin| stdin.write_all(&text));
+        let said = judge.wait_with_output().context(|| "promtool".into())?;
+        let words = [said.stdout, said.stderr].concat();
+        ensure(said.status.success() != bad && (bad || words.is_empty()), || {
+            format!("{}: {}", said.status, String::from_utf8_lossy(&words))
+        })?;
+    }
+    running.power_off()
 }

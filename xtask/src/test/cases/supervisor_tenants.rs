@@ -38,7 +38,7 @@ pub const CASES: &[Case] = &[
 const SOON: Duration = Duration::from_secs(120);
 
 fn quotas(lab: &Lab) -> Result<()> {
-    let told = Tenant { name: "blue".into(), vms: Some(2), memory: None };
+    let told = Tenant::new("blue", &[("vms", "2")]);
     let options = "vms=supervisor-vm,httpd net=10.0.2.16/24,gw=10.0.2.2";
     let (running, login) = start_as(lab, options, |boot| boot.system(|system| system.tenant.push(told)))?;
     let list = login.good("tenant list --json")?;
