@@ -136,8 +136,18 @@ impl Vtx {
         // SAFETY: VMX root operation; `Vcpu::init`'s contract keeps the frame a VMCS, and a frame that is none is
         // refused by its revision identifier.
         unsafe { asm!("vmptrld [{}]", "setna {}", in(reg) &physical, out(reg_byte) failed, options(nostack)) };
-        self.loaded = if failed == 0 { physical } else { NONE };
-        failed == 0
+        if failed != 0 {
+            return self.has_none();
+        }
+        self.loaded = physical;
+        true
+    }
+
+    /// No VMCS is current, as far as is known. False.
+    #[cold]
+    fn has_none(&mut self) -> bool {
+        self.loaded = NONE;
+        false
     }
 
     /// Make a new VMCS in a frame and load it.

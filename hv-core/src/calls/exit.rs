@@ -7,28 +7,35 @@ use crate::vm::{End, Hazard, PageFault, Vm};
 use abi::end::EndReason;
 use abi::guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, access};
 use abi::limits::PAGE_SHIFT;
+use abi::vm::VmId;
 use backend::{Access, Backend, Exit, Rights, Vcpu};
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Run the VM whose turn it is, until its quantum ends, it cannot go on, or the loop has something else to do.
-    // (Not inlined: within the loop of the kernel there are too few registers left for it, which costs more with each exit than the call does with each turn.)
+    #[inline(always)]
+    pub fn run_vm(&mut self, turn: Turn) {
+        // In registers.
+        self.run_for(turn.vm, turn.left_ticks, turn.ahead);
+    }
+
+    /// As [`Kernel::run_vm`]. (Not inlined: within the loop of the kernel there are too few registers left for it, which costs more with each exit than the
+    /// call does with each turn.)
     #[inline(never)]
-    pub fn run_vm(&mut self, mut turn: Turn) {
+    fn run_for(&mut self, id: VmId, mut left_ticks: u64, ahead: bool) {
         let Self { vms, cpu, .. } = self;
-        let Some(vm) = vms.by_id(turn.vm) else { return };
+        let Some(vm) = vms.by_id(id) else { return };
         // One branch for those for whom others have run.
-        if vm.debt_ticks != 0 && !turn.ahead {
-            turn.left_ticks = cpu.pay(vm, turn.left_ticks);
-            if turn.left_ticks == 0 {
-                cpu.counters.paid += 1;
-                cpu.plan.turn = Some(turn);
-                return;
-            }
+        if vm.debt_ticks != 0 && !ahead {
+            left_ticks = cpu.pay(vm, left_ticks);
         }
-        cpu.plan.turn = Some(turn);
+        cpu.plan.turn = Some(Turn { vm: id, left_ticks, ahead });
+        if left_ticks == 0 {
+            cpu.counters.paid += 1;
+            return;
+        }
         let start = cpu.mark;
         // A turn lasts no longer than the longest quantum.
-        let until = start.wrapping_add(turn.left_ticks);
+        let until = start.wrapping_add(left_ticks);
         let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
         if !B::ENDS_QUANTUM {
             deadline = deadline.min(until);

@@ -134,15 +134,21 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// Go on in the plan up to an entry whose VM can run: admissions are carried out on the way, and turns of VMs that
     /// cannot run are passed over.
-    #[inline(never)]
+    #[inline]
     pub fn advance_plan(&mut self) {
-        let Self { vms, cpu, .. } = self;
-        let plan = cpu.endpoints.first(Service::Plan);
-        if let Some((vm, _)) = cpu.plan.next
-            && vms.by_id(vm).is_some_and(|vm| vm.life.is_ready())
+        if let Some((vm, _)) = self.cpu.plan.next
+            && self.vms.by_id(vm).is_some_and(|vm| vm.life.is_ready())
         {
             return;
         }
+        self.seek();
+    }
+
+    /// The entry that was next is no more: go on to one that can run.
+    #[inline(never)]
+    fn seek(&mut self) {
+        let Self { vms, cpu, .. } = self;
+        let plan = cpu.endpoints.first(Service::Plan);
         cpu.plan.next = None;
         let mut message = match cpu.plan.admit.take() {
             None => cpu.endpoints.get_mut(plan).and_then(Endpoint::take),
