@@ -73,8 +73,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.attention.needs_core() {
             self.attend();
         }
-        if crate::log::is_waiting() {
+        if crate::log::is_waiting() && !self.cpu.pumps {
             // Whoever runs, the serial line gets what it takes: sixteen bytes at 11,520 a second.
+            self.cpu.pumps = true;
             self.cpu.arm(self.cpu.mark.saturating_add(serial_interval(self.cpu.time.tsc_hz())));
         }
         // One place where components run, so that this is not a call.
@@ -129,6 +130,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let now = self.cpu.board.now();
         crate::log::pump();
         let Self { vms, cpu, .. } = self;
+        cpu.pumps = false;
         cpu.components.expire(now, &mut cpu.attention);
         for _ in 0..DEADLINE_BATCH {
             let Some(seat) = cpu.timers.pop_due(now) else { break };

@@ -247,6 +247,12 @@ impl<M: Memory, const WRAPS: bool> ConsumerEnd<M, WRAPS> {
         if filled != 0 { Ok(filled) } else { self.look() }
     }
 
+    /// Whether no filled slot is left by the last look.
+    #[inline]
+    pub(crate) fn is_at_tail(&self) -> bool {
+        self.tail == self.head
+    }
+
     /// Filled slots from `head` on, after a look at the producer's index.
     pub(crate) fn look(&mut self) -> Result<u32, RingError> {
         self.check_epoch()?;

@@ -41,11 +41,14 @@ pub trait HeaderWords {
 /// The slots of a ring. Indices run freely; the slot is the index modulo the number of slots.
 pub trait SlotArray {
     /// Loads the slot's eight words, each relaxed.
-    fn load(&self, index: u32) -> SlotWords;
+    #[inline]
+    fn load(&self, index: u32) -> SlotWords {
+        self.load_start(index)
+    }
     /// Stores the slot's eight words, each relaxed.
     fn store(&self, index: u32, words: &SlotWords);
-    /// Loads the slot's first word, relaxed.
-    fn load_first(&self, index: u32) -> u64;
+    /// Loads the slot's first `N` words, at most eight, each relaxed.
+    fn load_start<const N: usize>(&self, index: u32) -> [u64; N];
     /// Stores the slot's first word, relaxed.
     fn store_first(&self, index: u32, word: u64);
 }
@@ -404,12 +407,6 @@ impl SharedSlots {
 
 impl SlotArray for SharedSlots {
     #[inline]
-    fn load(&self, index: u32) -> SlotWords {
-        let [a, b, c, d, e, f, g, h] = self.slot(index);
-        [a, b, c, d, e, f, g, h].map(|word| word.load(Ordering::Relaxed))
-    }
-
-    #[inline]
     fn store(&self, index: u32, words: &SlotWords) {
         for (word, value) in self.slot(index).iter().zip(words) {
             word.store(*value, Ordering::Relaxed);
@@ -417,8 +414,10 @@ impl SlotArray for SharedSlots {
     }
 
     #[inline]
-    fn load_first(&self, index: u32) -> u64 {
-        self.slot(index)[0].load(Ordering::Relaxed)
+    fn load_start<const N: usize>(&self, index: u32) -> [u64; N] {
+        const { assert!(N <= 8) };
+        let slot = self.slot(index);
+        core::array::from_fn(|word| slot[word].load(Ordering::Relaxed))
     }
 
     #[inline]

@@ -159,6 +159,22 @@ impl<M: Memory> Consumer<M> {
         Ok(self.take_words()?.map(|words| zerocopy::transmute!(words)))
     }
 
+    /// Takes the next message out and gives its slot back, if there was one at the last look, and what `wants` makes of it is something. Only its first
+    /// `N` words are read; the others are shown as 0. An epoch that has changed counts as no message.
+    #[inline(always)]
+    pub fn take_if<const N: usize, T>(&mut self, wants: impl FnOnce(&Message) -> Option<T>) -> Option<T> {
+        if self.end.is_at_tail() {
+            return None;
+        }
+        let mut words: SlotWords = [0; 8];
+        words[..N].copy_from_slice(&self.slots.load_start::<N>(self.end.head));
+        self.end.confirm().ok()?;
+        let wanted = wants(&zerocopy::transmute!(words))?;
+        self.end.head = self.end.head.wrapping_add(1);
+        self.release();
+        Some(wanted)
+    }
+
     /// As [`Consumer::take`], for slots that hold something else than a message (the console).
     #[inline]
     pub fn take_words(&mut self) -> Result<Option<SlotWords>, RingError> {

@@ -409,7 +409,7 @@ impl<M: ByteMemory> PacketConsumer<M> {
         let capacity = self.end.capacity();
         let position = self.end.head & (capacity - 1);
         let to_end = capacity - position;
-        let word = self.slots.load_first(self.end.head);
+        let [word] = self.slots.load_start(self.end.head);
         self.end.confirm()?;
         let header: PacketHeader = zerocopy::transmute!(word);
         let (len, slots) = (usize::from(header.len), u32::from(header.slots));

@@ -175,19 +175,14 @@ impl HeaderWords for HostileHeader {
 }
 
 impl SlotArray for HostileSlots {
-    fn load(&self, index: u32) -> SlotWords {
-        self.check(index);
-        self.0.load(index)
-    }
-
     fn store(&self, index: u32, words: &SlotWords) {
         self.check(index);
         self.0.store(index, words);
     }
 
-    fn load_first(&self, index: u32) -> u64 {
+    fn load_start<const N: usize>(&self, index: u32) -> [u64; N] {
         self.check(index);
-        self.0.load_first(index)
+        self.0.load_start(index)
     }
 
     fn store_first(&self, index: u32, word: u64) {

@@ -127,19 +127,15 @@ impl HeaderWords for LoomMemory {
 }
 
 impl SlotArray for LoomMemory {
-    fn load(&self, index: u32) -> SlotWords {
-        let [a, b] = self.slot(index);
-        [a.load(Ordering::Relaxed), b.load(Ordering::Relaxed), 0, 0, 0, 0, 0, 0]
-    }
-
     fn store(&self, index: u32, words: &SlotWords) {
         let [a, b] = self.slot(index);
         a.store(words[0], Ordering::Relaxed);
         b.store(words[1], Ordering::Relaxed);
     }
 
-    fn load_first(&self, index: u32) -> u64 {
-        self.slot(index)[0].load(Ordering::Relaxed)
+    fn load_start<const N: usize>(&self, index: u32) -> [u64; N] {
+        let slot = self.slot(index);
+        std::array::from_fn(|word| slot.get(word).map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
     fn store_first(&self, index: u32, word: u64) {

@@ -36,6 +36,31 @@ fn messages_come_out_as_they_went_in_until_the_ring_is_full() {
     }
 }
 
+/// What is not wanted stays for a take like any other, and what was not there at the last look is not looked for.
+#[test]
+fn one_message_is_taken_where_it_stands_if_it_is_wanted() {
+    let ring = ring_memory(4);
+    let (mut producer, mut consumer) = ends(&ring, 4);
+    let shown = |consumer: &mut Consumer<SharedMemory>, first: u64| {
+        consumer.take_if::<3, _>(|message| (message.words[0] == first).then_some(*message))
+    };
+    producer.push(&message(1)).unwrap();
+    producer.push(&message(2)).unwrap();
+    assert_eq!(shown(&mut consumer, 1), None);
+    assert_eq!(consumer.available(), Ok(2));
+    assert_eq!(shown(&mut consumer, 2), None);
+    // Three words are the head and two of the message's own.
+    assert_eq!(shown(&mut consumer, 1), Some(Message { words: [1, !1, 0, 0, 0, 0, 0], ..message(1) }));
+    assert_eq!((consumer.index(), producer.in_flight()), (1, Ok(1)));
+    assert_eq!(consumer.pop(), Ok(Some(message(2))));
+    assert_eq!(shown(&mut consumer, 2), None);
+    producer.push(&message(3)).unwrap();
+    assert_eq!(consumer.available(), Ok(1));
+    reset(&ring).unwrap();
+    assert_eq!(shown(&mut consumer, 3), None);
+    assert_eq!(consumer.pop(), Ok(None));
+}
+
 /// Both ends count messages from the beginning of the epoch, by what they did themselves.
 #[test]
 fn each_end_says_how_many_messages_went_through_it() {

@@ -119,7 +119,7 @@ impl<P: Policy> Scheduler<P> {
             self.adapt(now.wrapping_sub(self.published_at));
             self.published_at = now;
         }
-        let (mut outstanding, mut named) = (outstanding, self.named(outstanding));
+        let (mut outstanding, named) = (outstanding, self.named(outstanding));
         let before = outstanding;
         if !self.ruled && P::RULES.most_in_row != 0 && outstanding < capacity {
             self.ruled = true;
@@ -155,17 +155,17 @@ impl<P: Policy> Scheduler<P> {
         }
         self.turns = self.turns.checked_shl(outstanding.wrapping_sub(before)).unwrap_or(0);
         // What names no turn does not count: the core, which has asked for a turn, does not ask again when all that comes is what somebody is allowed.
-        let depth = self.depth();
-        while outstanding < capacity
-            && named < depth
+        let most = self.depth().saturating_sub(named).min(capacity.saturating_sub(outstanding));
+        let mut more = 0;
+        while more < most
             && let Some(dispatch) = self.policy.next()
         {
             send(SchedCommand::Run { vm: dispatch.vm, quantum_ticks: dispatch.quantum_ticks });
-            self.turns = self.turns << 1 | 1;
-            outstanding += 1;
-            named += 1;
+            more += 1;
         }
-        self.published = outstanding;
+        // No more than `PLAN_DEPTH`, which is far below 64.
+        self.turns = !(!self.turns << more);
+        self.published = outstanding + more;
     }
 
     /// How many of the last `outstanding` commands name a turn.

@@ -115,10 +115,14 @@ impl Vtx {
     #[cold]
     #[inline(never)]
     fn load_other(&mut self, physical: u64) -> Result<(), Error> {
-        if self.make_current(physical) { Ok(()) } else { Err(Error::Instruction { name: "VMPTRLD", error: 0 }) }
+        if physical != 0 && self.make_current(physical) {
+            Ok(())
+        } else {
+            Err(Error::Instruction { name: "VMPTRLD", error: 0 })
+        }
     }
 
-    /// As [`Vtx::load`], for the change from one guest to the next. False when there is no such VMCS.
+    /// As [`Vtx::load`], for the change from one guest to the next, each of which has one. False when there is no such VMCS.
     #[inline]
     pub(crate) fn switch_to(&mut self, physical: u64) -> bool {
         self.loaded == physical || self.make_current(physical)
@@ -128,19 +132,22 @@ impl Vtx {
     #[inline(always)]
     fn make_current(&mut self, physical: u64) -> bool {
         self.active = 0;
-        self.loaded = NONE;
-        if physical == 0 {
-            return false;
-        }
         let failed: u8;
         // SAFETY: VMX root operation; `Vcpu::init`'s contract keeps the frame a VMCS, and a frame that is none is
         // refused by its revision identifier.
         unsafe { asm!("vmptrld [{}]", "setna {}", in(reg) &physical, out(reg_byte) failed, options(nostack)) };
         if failed != 0 {
-            return false;
+            return self.has_none();
         }
         self.loaded = physical;
         true
+    }
+
+    /// No VMCS is current, as far as is known. False.
+    #[cold]
+    fn has_none(&mut self) -> bool {
+        self.loaded = NONE;
+        false
     }
 
     /// Make a new VMCS in a frame and load it.
@@ -179,10 +186,8 @@ impl Vtx {
         unsafe {
             // Set by the last exit; the next one sets it again.
             asm!("clts", options(nomem, nostack));
-            if !self.owner.is_null() {
-                State::save(self.owner, self.plan.xsaveopt);
-            }
-            (*state).load();
+            let base = if self.owner.is_null() { None } else { Some(State::save(self.owner, self.plan.xsaveopt)) };
+            (*state).load(base);
         }
         self.owner = state;
     }

@@ -32,27 +32,31 @@ impl State {
         self.kernel_gs_base = from.kernel_gs_base;
     }
 
-    /// Save the registers to `this`.
+    /// Save the registers to `this`. What is in IA32_KERNEL_GS_BASE.
     ///
     /// # Safety
     /// As [`backend::xstate::State::save`].
-    pub unsafe fn save(this: *mut State, optimized: bool) {
+    pub unsafe fn save(this: *mut State, optimized: bool) -> u64 {
         // SAFETY: upheld by the caller; the MSR exists on every 64-bit CPU.
         unsafe {
             backend::xstate::State::save(&raw mut (*this).area, optimized);
-            (*this).kernel_gs_base = msr::rdmsr(msr::IA32_KERNEL_GSBASE);
+            let base = msr::rdmsr(msr::IA32_KERNEL_GSBASE);
+            (*this).kernel_gs_base = base;
+            base
         }
     }
 
-    /// Load the registers.
+    /// Load the registers, in which IA32_KERNEL_GS_BASE is `base`, if that is known: most guests have the same there, and to write it is slow.
     ///
     /// # Safety
     /// As [`backend::xstate::State::load`].
-    pub unsafe fn load(&self) {
+    pub unsafe fn load(&self, base: Option<u64>) {
         // SAFETY: upheld by the caller. The base is canonical because it comes from RDMSR, was checked, or is 0.
         unsafe {
             self.area.load();
-            msr::wrmsr(msr::IA32_KERNEL_GSBASE, self.kernel_gs_base);
+            if base != Some(self.kernel_gs_base) {
+                msr::wrmsr(msr::IA32_KERNEL_GSBASE, self.kernel_gs_base);
+            }
         }
     }
 }

@@ -7,26 +7,35 @@ use crate::vm::{End, Hazard, PageFault, Vm};
 use abi::end::EndReason;
 use abi::guest::{FAULT_ADDRESS, FAULT_GUARD, FAULT_NULL, FAULT_REFUSED, FAULT_RIGHTS, access};
 use abi::limits::PAGE_SHIFT;
+use abi::vm::VmId;
 use backend::{Access, Backend, Exit, Rights, Vcpu};
 
 impl<B: Backend, H: Board> Kernel<B, H> {
     /// Run the VM whose turn it is, until its quantum ends, it cannot go on, or the loop has something else to do.
-    pub fn run_vm(&mut self, mut turn: Turn) {
+    #[inline(always)]
+    pub fn run_vm(&mut self, turn: Turn) {
+        // In registers.
+        self.run_for(turn.vm, turn.left_ticks, turn.ahead);
+    }
+
+    /// As [`Kernel::run_vm`]. (Not inlined: within the loop of the kernel there are too few registers left for it, which costs more with each exit than the
+    /// call does with each turn.)
+    #[inline(never)]
+    fn run_for(&mut self, id: VmId, mut left_ticks: u64, ahead: bool) {
         let Self { vms, cpu, .. } = self;
-        let Some(vm) = vms.by_id(turn.vm) else { return };
+        let Some(vm) = vms.by_id(id) else { return };
         // One branch for those for whom others have run.
-        if vm.debt_ticks != 0 && !turn.ahead {
-            turn.left_ticks = cpu.pay(vm, turn.left_ticks);
-            if turn.left_ticks == 0 {
-                cpu.counters.paid += 1;
-                cpu.plan.turn = Some(turn);
-                return;
-            }
+        if vm.debt_ticks != 0 && !ahead {
+            left_ticks = cpu.pay(vm, left_ticks);
         }
-        cpu.plan.turn = Some(turn);
+        cpu.plan.turn = Some(Turn { vm: id, left_ticks, ahead });
+        if left_ticks == 0 {
+            cpu.counters.paid += 1;
+            return;
+        }
         let start = cpu.mark;
         // A turn lasts no longer than the longest quantum.
-        let until = start.wrapping_add(turn.left_ticks);
+        let until = start.wrapping_add(left_ticks);
         let mut deadline = cpu.timers.next().min(cpu.components.next_deadline);
         if !B::ENDS_QUANTUM {
             deadline = deadline.min(until);
@@ -51,9 +60,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 }
 
 impl<B: Backend, H: Board> Cpu<B, H> {
-    /// Enter a VM again and again, until it or the loop has a reason not to. (Not inlined: within the loop of the kernel there
-    /// are too few registers left for this one, which costs more with each exit than the call does with each turn.)
-    #[inline(never)]
+    /// Enter a VM again and again, until it or the loop has a reason not to.
+    #[inline(always)]
     fn enter_until(&mut self, vm: &mut Vm<B>, until: u64) {
         let mut now = self.mark;
         loop {
@@ -210,6 +218,7 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     }
 
     /// A VM has halted: it has nothing to do until something that it wants is pending, or until `until`.
+    #[inline(always)]
     pub(super) fn wait_for_interrupt(&mut self, vm: &mut Vm<B>, until: u64) -> Next {
         let Some(body) = vm.life.body() else { return Next::Leave };
         if body.registers.wanted() != 0 {
@@ -218,23 +227,30 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         vm.hazard.set(Hazard::PENDING);
         self.plan.turn = None;
         // Nearly always the beginning of its turn is enough to tell.
-        if until <= self.mark || until != u64::MAX && until <= self.board.now() {
-            // It can go on, but others come first.
+        if until > self.mark {
+            self.sleep(vm, until);
+        } else if self.plan.lets_ahead(vm.ahead_ticks) {
             self.give_way(vm, until);
-            return Next::Leave;
+        }
+        Next::Leave
+    }
+
+    /// A VM waits, if it is not over by now.
+    #[inline(never)]
+    fn sleep(&mut self, vm: &mut Vm<B>, until: u64) {
+        if until != u64::MAX && until <= self.board.now() {
+            return self.give_way(vm, until);
         }
         vm.life.idle(until);
         self.components.note_idle(vm.seat, self.mark);
         self.timers.set(vm.seat, vm.deadline());
         self.blocked(vm, true);
-        Next::Leave
     }
 
-    /// A VM that can go on gives its turn up, as what it wanted to wait for is over. Where that came while it ran, it is a wake like any other, which it
-    /// has missed by microseconds only: it goes ahead of the plan behind those that have woken before, as far as it may. (Else it would wait for a turn by the
-    /// plan, behind all who compute.) What is longer ago is no more than a way to let others run.
-    #[cold]
-    #[inline(never)]
+    /// A VM that can go on gives its turn up, as what it wanted to wait for is over: others come first. Where that came while it ran, it is a wake like any
+    /// other, which it has missed by microseconds only: it goes ahead of the plan behind those that have woken before, as far as it may. (Else it would wait for
+    /// a turn by the plan, behind all who compute.) What is longer ago is no more than a way to let others run.
+    #[inline]
     fn give_way(&mut self, vm: &Vm<B>, until: u64) {
         let recent = until >= self.mark.saturating_sub(self.plan.quantum_ticks());
         if recent && self.plan.lets_ahead(vm.ahead_ticks) {

@@ -4,6 +4,7 @@ use abi::guest_control::MAX_CONTROL_VMS;
 use abi::limits::MAX_RINGS;
 use abi::message::Message;
 use abi::request_page::Piece;
+use abi::sched::SchedCommand;
 use abi::service::Service;
 use abi::vm::VmId;
 use ring::{Consumer, Producer, PushError, RingError, SharedMemory};
@@ -204,6 +205,17 @@ impl Endpoint {
             Err(RingError::EpochChanged) => self.from.take().ok().flatten(),
             Err(RingError::Corrupt) => None,
         }
+    }
+
+    /// The next message, if one was there at the last look and it is a turn of the plan of a VM that is `wanted`: whose, and how many ticks. All others stay
+    /// for [`Endpoint::take`]. What was taken is given back.
+    #[inline(always)]
+    pub fn take_turn(&mut self, wanted: impl FnOnce(VmId) -> bool) -> Option<(VmId, u64)> {
+        // A turn has three words.
+        self.from.take_if::<3, _>(|message| match SchedCommand::try_from(message) {
+            Ok(SchedCommand::Run { vm, quantum_ticks }) if wanted(vm) => Some((vm, quantum_ticks)),
+            _ => None,
+        })
     }
 
     /// The next request of a party that nobody can be restarted for, when all its answers would find room.

@@ -153,6 +153,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub residence_ticks: u64,
     /// TSC for which the timer is set; it may be early, never late.
     pub armed: u64,
+    /// It is set for the serial line, too, for which something waits.
+    pub pumps: bool,
     /// TSC at which whoever runs, or the core on its behalf, began: the last change between components, VMs and idling.
     pub mark: u64,
     /// Rank of the component whose address space is loaded.

@@ -140,6 +140,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             stuck: Stuck::NOBODY,
             residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,
+            pumps: false,
             mark,
             loaded: None,
             guest_log: RateLimit::new(LOG_RATE.0, LOG_RATE.1),

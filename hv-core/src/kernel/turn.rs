@@ -154,7 +154,7 @@ impl Plan {
     #[inline]
     pub fn turn_of(&mut self, vm: VmId, quantum_ticks: u64) -> Turn {
         self.row = 0;
-        let left_ticks = quantum_ticks.clamp(self.least_quantum_ticks, self.most_quantum_ticks);
+        let left_ticks = quantum_ticks.min(self.most_quantum_ticks).max(self.least_quantum_ticks);
         Turn { vm, left_ticks, ahead: false }
     }
 

@@ -1,10 +1,9 @@
 //! The plan that the scheduler publishes, and the core's own order where the plan is late.
 
 use crate::board::Board;
-use crate::component::{Endpoint, EndpointId};
+use crate::component::Endpoint;
 use crate::kernel::{Cpu, Kernel, Rules, Turn};
 use crate::vm::{NEVER, Queue, Seed, State, Table, Vm};
-use abi::message::Message;
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::service::Service;
 use abi::vm::Slot;
@@ -23,21 +22,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if self.cpu.plan.aside {
             self.turn_aside();
         }
-        if let Some(turn) = self.begun() {
-            return Some(turn);
-        }
-        if self.cpu.queues.is_empty(Queue::Ready) {
-            // Admissions must not wait in the plan behind turns of VMs that cannot run.
-            self.advance_plan();
-            if self.cpu.queues.is_empty(Queue::Ready) {
-                return None;
-            }
-        }
-        let planned = self.planned();
-        if planned.is_none() && self.cpu.attention.is_none() {
-            return self.unplanned();
-        }
-        planned
+        self.begun().or_else(|| self.planned())
     }
 
     /// The turn of whoever has the CPU, if it goes on. Where it does not, it is over, and where its VM waits for a page, the scheduler is told.
@@ -99,20 +84,40 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         None
     }
 
-    /// The next entry of the plan that can run. Wakes the scheduler when nothing is left.
-    #[inline]
+    /// The next entry of the plan.
+    #[inline(always)]
     fn planned(&mut self) -> Option<Turn> {
+        let Self { vms, cpu, .. } = self;
+        let plan = &mut cpu.plan;
+        // Nearly always: the next message is a turn of a VM that can run, and not the first of its plan.
+        if !plan.asked
+            && plan.next.is_none()
+            && plan.admit.is_none()
+            && let Some(endpoint) = cpu.endpoints.get_mut(cpu.endpoints.first(Service::Plan))
+            && let Some((vm, quantum_ticks)) =
+                endpoint.take_turn(|vm| vms.by_id(vm).is_some_and(|named| named.held_by == 0 && named.life.is_ready()))
+        {
+            return Some(plan.turn_of(vm, quantum_ticks));
+        }
+        self.sought()
+    }
+
+    /// The next entry of the plan that can run, wherever it stands; else whoever the core chooses. Wakes the scheduler when nothing is left.
+    #[inline(never)]
+    fn sought(&mut self) -> Option<Turn> {
+        // Admissions must not wait in the plan behind turns of VMs that cannot run.
         self.advance_plan();
         let Self { vms, cpu, .. } = self;
+        if cpu.queues.is_empty(Queue::Ready) {
+            return None;
+        }
         let plan = cpu.endpoints.first(Service::Plan);
-        let rank = cpu.endpoints.rank(plan)?;
         let Some((vm, quantum_ticks)) = cpu.plan.next.take() else {
             // The scheduler gets one chance to say who is next before the core decides by itself.
-            if cpu.plan.asks() {
-                let bit = cpu.endpoints.get(plan)?.bit;
-                cpu.notify(rank, bit);
+            if cpu.endpoints.rank(plan).is_some() && cpu.plan.asks() {
+                cpu.ring(plan);
             }
-            return None;
+            return if cpu.attention.is_none() { self.unplanned() } else { None };
         };
         if cpu.plan.asked {
             cpu.plan.asked = false;
@@ -131,35 +136,27 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     /// cannot run are passed over.
     #[inline]
     pub fn advance_plan(&mut self) {
-        let Self { vms, cpu, .. } = self;
-        let plan = cpu.endpoints.first(Service::Plan);
-        if let Some((vm, _)) = cpu.plan.next
-            && vms.by_id(vm).is_some_and(|vm| vm.life.is_ready())
+        if let Some((vm, _)) = self.cpu.plan.next
+            && self.vms.by_id(vm).is_some_and(|vm| vm.life.is_ready())
         {
             return;
         }
-        cpu.plan.next = None;
-        let Some(endpoint) = cpu.endpoints.get_mut(plan) else { return };
-        let message = match cpu.plan.admit.take() {
-            None => endpoint.take(),
-            Some(vm) => Some(SchedCommand::Admit { vm }.into()),
-        };
-        // Nearly always: a turn of a VM that can run. (All else is decoded where it is rare, so that nothing of it is here.)
-        if let Some(Ok(SchedCommand::Run { vm, quantum_ticks })) = message.as_ref().map(SchedCommand::try_from)
-            && vms.by_id(vm).is_some_and(|named| named.held_by == 0 && named.life.is_ready())
-        {
-            endpoint.release();
-            cpu.plan.next = Some((vm, quantum_ticks));
-        } else {
-            self.seek(plan, message);
-        }
+        self.seek();
     }
 
-    /// Carry out what stands in the plan from this message on, up to an entry whose VM can run.
-    #[cold]
+    /// The entry that was next is no more: go on to one that can run.
     #[inline(never)]
-    fn seek(&mut self, plan: EndpointId, mut message: Option<Message>) {
+    fn seek(&mut self) {
         let Self { vms, cpu, .. } = self;
+        let plan = cpu.endpoints.first(Service::Plan);
+        cpu.plan.next = None;
+        let mut message = match cpu.plan.admit.take() {
+            None => cpu.endpoints.get_mut(plan).and_then(Endpoint::take),
+            Some(vm) => Some(SchedCommand::Admit { vm }.into()),
+        };
+        if message.is_none() {
+            return;
+        }
         let mut admitted = 0;
         let mut left = LOOK_AHEAD;
         while let Some(this) = message {
