@@ -539,6 +539,25 @@ fn who_was_in_lately_comes_before_those_who_were_not_until_these_are_due() {
 }
 
 #[test]
+fn only_who_left_lately_is_popular() {
+    let mut gate = gatekeeper_by(Admission::Deadline, 640);
+    let ask = |gate: &mut Gatekeeper, vm| gate.arrived(vm, Tenant::UNSAID, 10, room(0)).expect("fits");
+    let leave = |gate: &mut Gatekeeper, index| {
+        ask(gate, vm(index));
+        gate.has_room(room(10));
+        assert_eq!(admitted(gate), [index]);
+        gate.ready(vm(index));
+        gate.ended(vm(index), room(0));
+    };
+    (0..=deadline::RECENT).for_each(|index| leave(&mut gate, index));
+    ask(&mut gate, vm(200));
+    // VM 0 was in before too many others; in slot 1, which was left lately, is another VM; VM 2 was in lately.
+    [vm(0), VmId::new(1, 2), vm(2)].into_iter().for_each(|vm| ask(&mut gate, vm));
+    gate.has_room(room(640));
+    assert_eq!(admitted(&mut gate), [2, 200, 0, 1]);
+}
+
+#[test]
 fn it_asks_for_no_more_than_it_takes() {
     let bytes = Gatekeeper::TABLES;
     Gatekeeper::new(&mut Tables::on_heap(bytes, 1000, 0));
