@@ -1,7 +1,7 @@
 //! The search for pages that go out, by any of the rules: a hand goes over all pages that the pager has given, those of one VM side by side at once.
 
 use super::Choice;
-use super::queue::{Entry, Queue};
+use super::queue::{Entry, MOST_MARK, Queue};
 use super::replace::{Replace, Verdict};
 use abi::pager::{PagerCommand, PagerEvent};
 use abi::swap::PAGES_AT_ONCE;
@@ -272,7 +272,9 @@ impl<R: Replace> Choice for Single<R> {
                 return seats > 0 || now < self.exhausted_until;
             }
             PagerEvent::Looked { vm, seat, page, used, there, ran_ticks } => {
-                let ran_ms = u32::try_from(ran_ticks / (self.hz / 1000).max(1)).unwrap_or(u32::MAX);
+                // It goes round, as what is kept of it does: a VM can run for longer than twelve days.
+                #[allow(clippy::cast_possible_truncation)]
+                let ran_ms = (ran_ticks / (self.hz / 1000).max(1)) as u32 & MOST_MARK;
                 let its = |asked: &Asked| (asked.vm, asked.seat, asked.first, asked.away) == (vm, seat, page, false);
                 if let Some(asked) = self.asked.take_if(|asked| its(asked)) {
                     self.looked(&asked, used, there, ran_ms);

@@ -9,6 +9,8 @@ const EACH: usize = 16;
 const PAGE: u32 = 18;
 /// Bits of what is kept.
 const MARK: u32 = 30;
+/// What is kept is this at most.
+pub const MOST_MARK: u32 = (1 << MARK) - 1;
 
 const _: () = assert!(1_u64 << PAGE == abi::limits::VM_MEMORY_MAX / abi::limits::PAGE_SIZE && 16 + PAGE + MARK == 64);
 
@@ -24,7 +26,7 @@ impl Entry {
     fn pack(self) -> u64 {
         u64::from(self.seat.number()) << (PAGE + MARK)
             | u64::from(self.page & ((1 << PAGE) - 1)) << MARK
-            | u64::from(self.mark & ((1 << MARK) - 1))
+            | u64::from(self.mark & MOST_MARK)
     }
 
     fn unpack(word: u64) -> Entry {
@@ -33,7 +35,7 @@ impl Entry {
         Entry {
             seat: Seat::new((word >> (PAGE + MARK)) as u16),
             page: (word >> MARK) as u32 & ((1 << PAGE) - 1),
-            mark: word as u32 & ((1 << MARK) - 1),
+            mark: word as u32 & MOST_MARK,
         }
     }
 }

@@ -521,6 +521,8 @@ fn the_time_of_a_vm_is_in_milliseconds() {
     let tau = u64::from(TAU_MS);
     assert_eq!(then((11 + tau) * MS - 1), None, "no page is old enough");
     assert_eq!(then((11 + tau) * MS), Some(PagerCommand::Away { vm: id(1), page: 0, pages: 1 }));
+    // After twelve days, when what is kept of its time has gone round.
+    assert_eq!(then(((1 << 30) + 10 + tau) * MS), None, "that is no more than tau later");
 }
 
 #[test]

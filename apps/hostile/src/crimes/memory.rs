@@ -318,7 +318,7 @@ fn memory_patterns() -> Result<(), Escape> {
     let own = u64::from(ilwaco::vm_id().slot.number()) << 40;
     let pages = (FREE_FROM..memory_bytes()).step_by(4096);
     let words = pages.flat_map(|page| [page + 8, page + 64 * (1 + (page >> 12) % 63)]);
-    if peek64(FREE_FROM + 8) == noise(own | FREE_FROM + 8) {
+    if peek64(FREE_FROM + 8) == noise(own | (FREE_FROM + 8)) {
         for address in words {
             let is_there = peek64(address) == noise(own | address);
             Escape::unless(is_there, "a page does not hold what was written the last time", address)?;

@@ -75,7 +75,7 @@ const EACH: u64 = 16;
 /// Where pages are that the guests have written (`memory-patterns` of `apps/hostile`), and whose.
 fn find(memory: &[u8]) -> Vec<(usize, usize)> {
     let pages = (4 << 20..GUEST_BYTES).step_by(4096).filter(|page| page >> 12 & (EACH - 1) == 0);
-    let word = |guest: usize, page: u64| pooled::mix((guest as u64) << 40 | page + 8).to_le_bytes();
+    let word = |guest: usize, page: u64| pooled::mix((guest as u64) << 40 | (page + 8)).to_le_bytes();
     let written: HashMap<[u8; 8], usize> =
         pages.flat_map(|page| (0..GUESTS).map(move |guest| (word(guest, page), guest))).collect();
     let frames = memory.chunks(4096).zip((0..).step_by(4096));
