@@ -21,7 +21,6 @@ pub fn program(frames: &mut Frames, entry: u64, parts: &[Part<'_>], image: Optio
         segment_count: u32::try_from(parts.len()).expect("few"),
         entry,
         tables: TableBytes::NONE,
-        reserved: 0,
         segments: [nothing; MAX_SEGMENTS],
     };
     for (to, &(address, flags, pages, content)) in program.segments.iter_mut().zip(parts) {
