@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "qemu: guest disks: refused",
-        asserts: "a second writer, a disk that there is not, one that is never written and a machine without disks end the VM that wants it, with the reason",
+        asserts: "a disk that there is not, one that is never written and one that another VM has end the VM that wants it, with the reason; a second writer, and a machine without disks, are refused before",
         run: refused,
     },
     Case {
@@ -236,9 +236,11 @@ fn refused(_: &Lab) -> Result<()> {
     let running = set.start(&lab, DiskKind::Virtio)?;
     let writer = create(&running, "disk=log mode=load")?;
     running.wait_for("disk-log: load begins", SOON)?;
-    ends(&running, "disk=log", no_disk::IN_USE)?;
-    ends(&running, "disk=log:ro mode=read", no_disk::IN_USE)?;
-    running.wait_for("disk log: another VM has it; end that one, or attach it to both with :ro", SOON)?;
+    for second in ["disk=log", "disk=log:ro mode=read"] {
+        let told = running.monitor(&format!("create disk-log {second}")).err().map(|error| error.to_string());
+        let says = format!("VM {writer} has log; write \"shutdown {writer}\" first, or let both have log:ro");
+        ensure(told.as_ref().is_some_and(|told| told.contains(&says)), || format!("{second}: {told:?}"))?;
+    }
     ends(&running, "disk=nothing", no_disk::NO_SUCH_DISK)?;
     running.wait_for(
         "disk nothing: the set has no virtual disk of that name; see 'disks'; it has web, log, other",
@@ -258,9 +260,18 @@ fn refused(_: &Lab) -> Result<()> {
     running.wait_for_since(mark, "disk-log: this VM has no disk", SOON)?;
     running.power_off()?;
     set.is_whole()?;
+    // Nobody looks at that before both are there.
+    let both = "vms=asm-guest,disk-log:disk=log,disk-log:disk=log:ro";
+    let running = lab.boot(both).disks(DiskKind::Virtio, &set.members).start()?;
+    running.wait_for("disk log: another VM has it; end that one, or attach it to both with :ro", SOON)?;
+    running.wait_for(&format!("without its virtual disk (detail {:#x},", no_disk::IN_USE), SOON)?;
+    running.wait_for_monitor()?;
+    running.power_off()?;
     let running = lab.boot("vms=asm-guest").start()?;
     running.wait_for_monitor()?;
-    ends(&running, "disk=log", no_disk::NO_STRIPER)?;
+    let told = running.monitor("create disk-log disk=log").err().map(|error| error.to_string());
+    let says = "the machine had no disk when it was started";
+    ensure(told.as_ref().is_some_and(|told| told.contains(says)), || format!("{told:?}"))?;
     running.power_off()
 }
 
