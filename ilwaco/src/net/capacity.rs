@@ -5,7 +5,7 @@
 //! than was promised for it ([`secures_bytes`]) leaves alone what was promised to others.
 
 use super::buffers::{CONNECTION_BYTES, RECEIVE_BYTES, SEND_BYTES};
-use super::device::{ring_pages, secure_ring};
+use super::device::secure_ring;
 use crate::heap;
 use crate::memory::{STACK_PAGES, secure_stack};
 use crate::registers::{reserved_and_held, takings};
@@ -22,6 +22,8 @@ pub const PROMISED_BYTES: usize = 1024;
 const CUSHION: usize = 1024;
 /// Memory that connections leave to the rest of the program.
 const RESERVE: usize = 1 << 20;
+/// For so long, in microseconds, the pages of stack and ring that were there are there, unless some were taken.
+const BELIEVED_US: u64 = 20_000;
 /// The least that is still free when a connection is taken.
 const HEADROOM: usize = 128 << 10;
 
@@ -50,26 +52,27 @@ pub(crate) fn secures_promised(bytes: usize) -> bool {
     heap::secure(bytes, 0)
 }
 
-/// True when the machine keeps enough for this VM, beyond what that holds, for what a frame takes beside the heap.
+/// True when the machine keeps some frames for this VM beyond what that holds. (To hold a stack and a ring for sure it would take them, and keep them where
+/// nobody goes out.)
 pub(super) fn are_pages_reserved() -> bool {
     let (reserved, held) = reserved_and_held();
-    let pages = STACK_PAGES + ring_pages().len();
-    usize::try_from(reserved.saturating_sub(held)).is_ok_and(|left| left >= pages)
+    usize::try_from(reserved.saturating_sub(held)).is_ok_and(|left| left >= STACK_PAGES)
 }
 
 /// What was promised, and whether pages that are not the heap's are there.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
-    /// They were when pages had been taken so often. Nobody takes any from a VM that runs.
-    secured_at: Option<u32>,
+    /// They were when pages had been taken so often, and are believed to be for so long. Nobody takes any from a VM that runs.
+    secured_at: u32,
+    believed_until: u64,
 }
 
 impl Promises {
     /// True when there is memory for another connection, and for what answers it, beside `live` of which `queued` have no task yet. `is_spare`: there is a
     /// socket for it.
-    pub(super) fn secure(&mut self, (live, queued): (usize, usize), is_spare: bool) -> bool {
+    pub(super) fn secure(&mut self, (live, queued): (usize, usize), is_spare: bool, now: u64) -> bool {
         let socket = if is_spare { 0 } else { CONNECTION_BYTES };
-        if !carries_bytes(socket) || !self.secures_pages() {
+        if !carries_bytes(socket) || !self.secures_pages(now) {
             return false;
         }
         heap::secure(0, socket.saturating_add(promise(live + 1, queued + 1)))
@@ -84,20 +87,21 @@ impl Promises {
 
     /// True when there is memory for what a frame takes beside the heap, to be read and to be sent.
     #[inline]
-    pub(super) fn secures_pages(&mut self) -> bool {
-        let now = Some(takings());
-        if self.secured_at != now {
+    pub(super) fn secures_pages(&mut self, now: u64) -> bool {
+        let takings = takings();
+        if self.secured_at != takings || now >= self.believed_until {
             if !secure_stack() || !secure_ring() {
                 return false;
             }
-            self.secured_at = now;
+            self.secured_at = takings;
+            self.believed_until = now + BELIEVED_US;
         }
         true
     }
 
     /// The pages may have been given back.
     pub(super) fn forget(&mut self) {
-        self.secured_at = None;
+        self.believed_until = 0;
     }
 }
 

@@ -8,7 +8,6 @@ use abi::guest::device;
 use abi::nic::{Listens, MAX_FRAME, MAX_SEGMENTS, NicCounters, NicPage, RX_RING, RX_SLOTS, TX_RING, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES, packet_slots};
 use core::mem::offset_of;
-use core::ops::Range;
 use ring::{PacketConsumer, PacketProducer, PeekError, RingError, SharedMemory};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
@@ -47,7 +46,8 @@ pub(super) fn nic_page() -> NicPage {
 }
 
 /// Numbers of the pages of the transmit ring.
-pub(super) fn ring_pages() -> Range<usize> {
+#[cfg(target_os = "none")]
+fn ring_pages() -> core::ops::Range<usize> {
     let slots = |at| nic().read32(at).unwrap_or(0);
     let (rx, tx) = (slots(offset_of!(NicPage, rx_slots)), slots(offset_of!(NicPage, tx_slots)));
     let number = |pages: u64| usize::try_from(registers::nic_page() / abi::limits::PAGE_SIZE + pages).unwrap_or(0);

@@ -51,16 +51,16 @@ impl Stack {
     /// True when there is memory, of the heap's and of the machine's, for another connection and what becomes of all.
     fn has_space(&mut self) -> bool {
         let counts = self.counts();
-        self.has_places(counts) && self.promises.secure(counts, !self.spare.is_empty())
+        self.has_places(counts) && self.promises.secure(counts, !self.spare.is_empty(), self.now)
     }
 
     /// True when the machine has memory for what it takes to receive and to send, beside the heap. Where it has none, as others have all, a connection makes
     /// room: else this VM could not say another word, or would end.
     ///
-    /// A VM without connections asks for none as long as its reserve has them: an idle one would hold a ring and a stack for what the whole wire hears.
+    /// A VM without connections asks for none as long as its reserve has some: an idle one would hold a ring and a stack for what the whole wire hears.
     #[inline]
     pub(super) fn has_pages(&mut self) -> bool {
-        self.live + self.orphans == 0 && are_pages_reserved() || self.promises.secures_pages() || {
+        self.live + self.orphans == 0 && are_pages_reserved() || self.promises.secures_pages(self.now) || {
             self.starve();
             false
         }

@@ -1,6 +1,5 @@
 //! What becomes of clients, and of what they send, where the machine has little memory, or none.
 
-use super::super::device::ring_pages;
 use super::super::frame::{ACK, Flow, RST};
 use super::super::place::Place;
 use super::super::*;
@@ -160,7 +159,7 @@ fn who_has_no_connection_and_enough_of_its_reserve_asks_for_no_pages() {
         let mut host = Host::new(1, 7);
         let ping = icmp(host.mac, host.ip, GUEST, [8, 0], [0, 1, 0, 1], b"ping");
         Sim::run_dry(true);
-        let pages = u32::try_from(STACK_PAGES + ring_pages().len()).expect("few");
+        let pages = u32::try_from(STACK_PAGES).expect("few");
         Sim::hold(pages + 11, 12);
         assert_eq!(ask(&mut sim, &ping).await.len(), 0, "a page too few");
         Sim::run_dry(false);

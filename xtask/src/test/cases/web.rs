@@ -88,8 +88,8 @@ fn eight(lab: &Lab) -> Result<()> {
 const IDLE_FRAMES: u64 = 12;
 /// VMs that idle may go out, so what they give back is of use to others.
 const OTHERS_GAIN: &str = "pool=1MiB";
-/// How long a server may take to give back what it does not need.
-const SHRINKS: Duration = Duration::from_secs(60);
+/// How long a server may take to give back what it does not need: more than the minute that it waits where nobody goes out.
+const SHRINKS: Duration = Duration::from_secs(180);
 
 /// Frames of all VMs.
 fn vm_frames(running: &Running) -> Result<u64> {
