@@ -30,6 +30,8 @@ const HELD_OF_ALL: usize = 64;
 const FRESH_US: u64 = 60_000_000;
 /// Time to the second question; it doubles with each.
 const ASK_US: u64 = 1_000_000;
+/// After which a question that nobody has answered makes room for another one, where as many are open as can be: who is on the wire answers within milliseconds.
+const PATIENCE_US: u64 = 100_000;
 /// Questions before a neighbour is given up.
 const TRIES: u8 = 3;
 /// Questions after which the interval does not grow any more.
@@ -54,6 +56,18 @@ struct Asking {
     held: Vec<Box<[u8]>>,
     /// Somebody has wanted to send since the last question.
     wanted: bool,
+}
+
+impl Asking {
+    /// Nobody is asked yet.
+    fn new(address: u128, now: u64) -> Asking {
+        Asking { address, tries: 0, next: now, held: Vec::new(), wanted: true }
+    }
+
+    /// True when somebody else may be asked for in its place.
+    fn has_waited(&self, now: u64) -> bool {
+        self.tries > 0 && self.next - (ASK_US << (self.tries - 1)) + PATIENCE_US <= now
+    }
 }
 
 /// Where a packet goes next.
@@ -162,13 +176,21 @@ impl Link {
     fn ask(&mut self, address: u128, hold: Option<&[u8]>, now: u64) {
         let index = match self.asking.iter().position(|asking| asking.address == address) {
             Some(index) => index,
-            None if self.asking.len() < MAX_ASKING => {
-                self.asking.push(Asking { address, tries: 0, next: now, held: Vec::new(), wanted: true });
-                self.due = now;
-                self.asking.len() - 1
+            None => {
+                let index = self.asking.len();
+                if index < MAX_ASKING {
+                    self.asking.push(Asking::new(address, now));
+                    self.due = now;
+                    index
+                } else {
+                    let waits = self.asking.iter().enumerate().filter(|(_, asking)| asking.has_waited(now));
+                    // Where all have been asked for only now, the packet is lost.
+                    let Some((index, _)) = waits.max_by_key(|(_, asking)| asking.tries) else { return };
+                    self.asking[index] = Asking::new(address, now);
+                    self.due = now;
+                    index
+                }
             }
-            // Too many questions are open: the packet is lost.
-            None => return,
         };
         self.asking[index].wanted = true;
         let all = self.asking.iter().map(|asking| asking.held.len()).sum::<usize>();

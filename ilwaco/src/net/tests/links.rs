@@ -445,3 +445,31 @@ fn what_is_listened_to_stands_in_the_nic_page() {
     let _sim = machine("ip=dhcp");
     assert_eq!(listens(), said(&[68]));
 }
+
+#[test]
+fn many_who_do_not_answer_keep_nobody_out_for_long() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let socket = UdpSocket::bind(9).expect("free");
+        let silent = |n: u8| SocketAddr::from(([10, 0, 9, n], 9));
+        let all = async || {
+            for n in 0..MOST {
+                socket.send_to(b"nobody", silent(n)).await.expect("room");
+            }
+        };
+        const MOST: u8 = 64;
+        all().await;
+        assert_eq!(asked(&turn(&mut sim).await).len(), 64);
+        // Whoever has been asked for only now may still answer.
+        socket.send_to(b"first", SocketAddr::from(([10, 0, 8, 1], 9))).await.expect("room");
+        assert_eq!(asked(&turn(&mut sim).await), [] as [[u8; 4]; 0]);
+        sleep(Duration::from_millis(110)).await;
+        // They do not stop.
+        all().await;
+        socket.send_to(b"second", SocketAddr::from(([10, 0, 8, 1], 9))).await.expect("room");
+        assert_eq!(asked(&turn(&mut sim).await), [[10, 0, 8, 1]]);
+        let mac = [2, 9, 9, 9, 9, 9];
+        let frames = ask(&mut sim, &arp(2, mac, [10, 0, 8, 1], GUEST)).await;
+        assert_eq!(frames.iter().map(|frame| &frame[42..]).collect::<Vec<_>>(), [b"second"]);
+    });
+}
