@@ -59,14 +59,14 @@ struct Asking {
 }
 
 impl Asking {
-    /// Nobody is asked yet.
-    fn new(address: u128, now: u64) -> Asking {
-        Asking { address, tries: 0, next: now, held: Vec::new(), wanted: true }
+    /// After its last question, and before the next, in microseconds.
+    fn interval_us(&self) -> u64 {
+        ASK_US << self.tries.saturating_sub(1)
     }
 
     /// True when somebody else may be asked for in its place.
     fn has_waited(&self, now: u64) -> bool {
-        self.tries > 0 && self.next - (ASK_US << (self.tries - 1)) + PATIENCE_US <= now
+        self.tries > 0 && self.next - self.interval_us() + PATIENCE_US <= now
     }
 }
 
@@ -174,24 +174,9 @@ impl Link {
 
     /// Asks for a neighbour, now or when its turn comes.
     fn ask(&mut self, address: u128, hold: Option<&[u8]>, now: u64) {
-        let index = match self.asking.iter().position(|asking| asking.address == address) {
-            Some(index) => index,
-            None => {
-                let index = self.asking.len();
-                if index < MAX_ASKING {
-                    self.asking.push(Asking::new(address, now));
-                    self.due = now;
-                    index
-                } else {
-                    let waits = self.asking.iter().enumerate().filter(|(_, asking)| asking.has_waited(now));
-                    // Where all have been asked for only now, the packet is lost.
-                    let Some((index, _)) = waits.max_by_key(|(_, asking)| asking.tries) else { return };
-                    self.asking[index] = Asking::new(address, now);
-                    self.due = now;
-                    index
-                }
-            }
-        };
+        let known = self.asking.iter().position(|asking| asking.address == address);
+        // Where as many are asked for as can be, and all only now, the packet is lost.
+        let Some(index) = known.or_else(|| self.begin(address, now)) else { return };
         self.asking[index].wanted = true;
         let all = self.asking.iter().map(|asking| asking.held.len()).sum::<usize>();
         let held = &mut self.asking[index].held;
@@ -204,6 +189,21 @@ impl Link {
             }
             held.push(frame.into());
         }
+    }
+
+    /// Begins to ask for a neighbour; in the place of who has been asked for most often without an answer, where there is no other. Which of the questions it is.
+    fn begin(&mut self, address: u128, now: u64) -> Option<usize> {
+        let asking = Asking { address, tries: 0, next: now, held: Vec::new(), wanted: true };
+        let mut index = self.asking.len();
+        if index < MAX_ASKING {
+            self.asking.push(asking);
+        } else {
+            let waited = self.asking.iter().enumerate().filter(|(_, asking)| asking.has_waited(now));
+            (index, _) = waited.max_by_key(|(_, asking)| asking.tries)?;
+            self.asking[index] = asking;
+        }
+        self.due = now;
+        Some(index)
     }
 
     /// Asks what is due. When the next question is, in microseconds.
@@ -226,7 +226,7 @@ impl Link {
                 }
                 let address = asking.address;
                 asking.tries = (asking.tries + 1).min(MAX_TRIES);
-                asking.next = now + (ASK_US << (asking.tries - 1));
+                asking.next = now + asking.interval_us();
                 asking.wanted = false;
                 self.question(address, nic);
             }

@@ -448,6 +448,8 @@ fn what_is_listened_to_stands_in_the_nic_page() {
 
 #[test]
 fn many_who_do_not_answer_keep_nobody_out_for_long() {
+    /// Neighbours that are asked for at a time.
+    const MOST: u8 = 64;
     let mut sim = machine(ARGS);
     block_on(async {
         let socket = UdpSocket::bind(9).expect("free");
@@ -457,9 +459,8 @@ fn many_who_do_not_answer_keep_nobody_out_for_long() {
                 socket.send_to(b"nobody", silent(n)).await.expect("room");
             }
         };
-        const MOST: u8 = 64;
         all().await;
-        assert_eq!(asked(&turn(&mut sim).await).len(), 64);
+        assert_eq!(asked(&turn(&mut sim).await).len(), MOST.into());
         // Whoever has been asked for only now may still answer.
         socket.send_to(b"first", SocketAddr::from(([10, 0, 8, 1], 9))).await.expect("room");
         assert_eq!(asked(&turn(&mut sim).await), [] as [[u8; 4]; 0]);
