@@ -8,7 +8,14 @@ const TABLES: Owner = Owner::VmTables(7);
 const LAST: u32 = LEAVES * EACH - 1;
 
 fn bundle(number: u32) -> Bundle {
-    Bundle { counter: u64::from(number) + 1, checksum: 1, place: number, bytes: 100 + number, pages: 1, tier: tier::PAGE }
+    Bundle {
+        counter: u64::from(number) + 1,
+        checksum: 1,
+        place: number,
+        bytes: 100 + number,
+        pages: 1,
+        tier: tier::PAGE,
+    }
 }
 
 /// A VM's directory, frames, and what it holds of them.

@@ -17,11 +17,12 @@ use backend::fake::Step;
 
 type Fake = Machine<true>;
 
-/// Pages of the guest's heap that it writes.
-const FIRST: u32 = IMAGE_PAGE + 8;
+/// Pages of the guest's heap that it writes, among those that one order can name from this page on.
+const ORDER: u32 = 64;
+const FIRST: u32 = ORDER + 10;
 const COUNT: u32 = 16;
 /// All of them.
-const ALL: Pages = Pages { first: 0, bits: ((1 << COUNT) - 1) << FIRST };
+const ALL: Pages = Pages { first: ORDER, bits: ((1 << COUNT) - 1) << (FIRST - ORDER) };
 
 /// A VM with a word of its own in each of its pages, which idles.
 fn written() -> (Fake, VmId) {
@@ -95,7 +96,7 @@ fn pages_go_out_down_to_the_reserve_and_come_back_when_they_are_touched() {
     assert_eq!((out, held(&mut machine, vm)), (before - reserve, reserve + 2));
     assert_eq!(machine.kernel.cpu.frames.free_frames(), free + u64::from(out) - 2);
     let gone = pager(&mut machine, |pager| pager.gone.clone());
-    assert!(matches!(gone[..], [(of, 0, bits)] if of == vm && bits.count_ones() == out), "{gone:?}");
+    assert!(matches!(gone[..], [(of, ORDER, bits)] if of == vm && bits.count_ones() == out), "{gone:?}");
     assert_eq!(machine.kernel.vms.pooled().0, 0, "no VM is out");
     reads_all(&mut machine, vm);
     assert_eq!((held(&mut machine, vm), machine.kernel.cpu.frames.free_frames()), (before, free));
@@ -314,18 +315,19 @@ fn the_pager_is_told_what_is_there_and_was_used() {
     let (mut machine, vm) = written();
     let from = machine.kernel.cpu.endpoints.first(Service::Pager);
     machine.kernel.look_at_pages(from, vm, Pages { first: 0, bits: !0 });
+    machine.kernel.look_at_pages(from, vm, Pages { first: ORDER, bits: !0 });
     machine.rouse();
     machine.settle(20_000);
     machine.audit();
     let looked = pager(&mut machine, |pager| core::mem::take(&mut pager.looked));
-    let [(of, 0, used, there)] = looked[..] else { panic!("{looked:?}") };
-    assert!(of == vm && used & ALL.bits == ALL.bits && there & ALL.bits == ALL.bits, "{used:#x} {there:#x}");
-    assert_eq!(there & ((1 << IMAGE_PAGE) - 1), 0, "nobody else's pages");
+    let [(of, 0, _, below), (other, ORDER, used, there)] = looked[..] else { panic!("{looked:?}") };
+    assert_eq!((of, other, used, there), (vm, vm, ALL.bits, ALL.bits));
+    assert_eq!(below & ((1 << IMAGE_PAGE) - 1), 0, "nobody else's pages");
     // What is used again is seen again.
     wake(&mut machine, vm, [Step::Touch { page: FIRST + 3, access: Access::Read }].into_iter().chain(alarm(u64::MAX)));
     machine.kernel.look_at_pages(from, vm, ALL);
     machine.rouse();
     machine.settle(20_000);
     let looked = pager(&mut machine, |pager| core::mem::take(&mut pager.looked));
-    assert_eq!(looked, [(vm, 0, 1 << (FIRST + 3), ALL.bits)]);
+    assert_eq!(looked, [(vm, ORDER, 1 << (FIRST - ORDER + 3), ALL.bits)]);
 }
