@@ -42,6 +42,7 @@ mod syscalls;
 mod tenants_out;
 mod twins;
 mod vm_memory;
+mod vm_memory_away;
 mod waits;
 
 use crate::vm::State;
