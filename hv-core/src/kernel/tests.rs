@@ -28,6 +28,7 @@ mod liveness;
 mod machine;
 mod out;
 mod pages;
+mod pages_answers;
 pub mod placed;
 mod plan;
 mod readiness;
