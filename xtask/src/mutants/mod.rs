@@ -253,6 +253,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_files_whose_mutants_count_are_there() {
+        let packages = packages().unwrap();
+        for (name, files) in FILES {
+            assert_eq!(globs(&packages[*name], &[]).unwrap().len(), files.len(), "{name}");
+        }
+    }
+
+    #[test]
     fn options_are_passed_on() {
         let args =
             Args { crates: vec!["ring".into()], file: vec![], jobs: 3, shard: Some("1/4".into()), at_once: false };
