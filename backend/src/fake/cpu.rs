@@ -78,8 +78,8 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
         }
     }
 
-    /// What the tables at `root` say of a guest-physical address.
-    fn walk(&self, root: u64, address: u64) -> Option<Translation> {
+    /// What the tables at `root` say of a guest-physical address. Where the CPU itself looks, it notes there that the page was used.
+    fn walk(&self, root: u64, address: u64, notes: bool) -> Option<Translation> {
         let (mut entry, mut at) = (root, 0);
         for level in (0..4).rev() {
             let index = address >> (12 + 9 * level) & 511;
@@ -89,7 +89,9 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
                 return None;
             }
         }
-        self.ram.write(at, entry | FakeFormat::ACCESSED);
+        if notes {
+            self.ram.write(at, entry | FakeFormat::ACCESSED);
+        }
         let rights = FakeFormat::rights(entry);
         Some(Translation { frame: entry & FRAME, rights, accessed: true, dirty: true })
     }
@@ -101,14 +103,15 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
     /// The CPU remembers what the tables do not say any more: the core has forgotten to flush.
     pub(super) fn translate(&mut self, root: u64, address: u64, access: Access) -> Result<u64, bool> {
         let page = address >> 12;
-        let now = self.walk(root, address);
         let may = |found: &Translation| match access {
             Access::Read => true,
             Access::Write => found.rights.write,
             Access::Execute => found.rights.execute,
         };
-        let remembered = self.remembered.entry(root).or_default();
-        if let Some(known) = remembered.get(&page) {
+        let known = self.remembered.get(&root).and_then(|remembered| remembered.get(&page));
+        // What it remembers it does not look up, unless a violation makes it look again.
+        let now = self.walk(root, address, !known.is_some_and(may));
+        if let Some(known) = known {
             let holds = now.is_some_and(|now| {
                 now.frame == known.frame
                     && (now.rights.write || !known.rights.write)
@@ -117,8 +120,7 @@ impl<const TIMER: bool> FakeBackend<TIMER> {
             assert!(holds, "stale translation of page {page:#x}: {known:?} is remembered, the tables say {now:?}");
         }
         let Some(now) = now else { return Err(false) };
-        // A violation makes the CPU look again, and remember what it finds.
-        remembered.insert(page, now);
+        self.remembered.entry(root).or_default().insert(page, now);
         if may(&now) { Ok(now.frame | address & 0xfff) } else { Err(true) }
     }
 }

@@ -8,6 +8,10 @@ use super::frames::{Frames, Owner};
 use super::phys::PhysAddr;
 use abi::claim::Claim;
 
+/// What a VM may hold at most, whatever was said: no machine has as many frames, and those that say where pages are which are out, at most 1,017, can be
+/// put on without an overflow.
+const LIMIT_MOST: u32 = u32::MAX - 4096;
+
 /// One VM's claim on the machine's frames: those of its memory, its nested page tables and its metadata.
 #[derive(Debug)]
 pub struct Reservation {
@@ -31,6 +35,7 @@ impl Reservation {
     /// that are not kept for others.
     #[must_use]
     pub fn open(frames: &mut Frames, reserve: u32, limit: u32) -> Option<Self> {
+        let limit = limit.min(LIMIT_MOST);
         let reserve = reserve.min(limit);
         frames.promise(reserve.into()).then_some(Reservation { held: 0, reserve, limit })
     }
@@ -218,6 +223,18 @@ mod tests {
         third.close(&mut frames);
         other.close(&mut frames);
         assert_eq!(core::iter::from_fn(|| frames.alloc(Owner::Core, 0)).count(), 9);
+    }
+
+    #[test]
+    fn who_may_hold_anything_may_do_so_with_pages_out_and_with_what_says_where_they_are() {
+        let mut frames = table(10);
+        let mut vm = Reservation::open(&mut frames, 2, u32::MAX).expect("room");
+        assert_eq!(vm.limit(), u32::MAX - 4096);
+        vm.bring_back();
+        vm.adopt(&mut frames, 1017, 0);
+        assert_eq!((vm.limit(), vm.is_full()), (u32::MAX - 4096 + 1018, false));
+        vm.put_away();
+        assert_eq!(vm.limit(), u32::MAX - 4096 + 1017);
     }
 
     #[test]

@@ -10,9 +10,10 @@ use abi::guest::{ERROR_ARGUMENT, ERROR_STATE, ERROR_UNKNOWN, IMAGE_BASE, NIC_BAS
 use abi::limits::PAGE_SHIFT;
 use abi::nic;
 use backend::{Backend, Flush, Vcpu};
+use core::ops::Range;
 
 /// Pages that one `GIVE_BACK` may name, so that its work is bounded.
-pub const GIVE_BACK_MAX: u32 = 512;
+const GIVE_BACK_MAX: u32 = 512;
 /// The same for `TAKE`, for which pages are cleared.
 const TAKE_MAX: u64 = abi::guest::TAKE_MAX;
 
@@ -56,8 +57,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let registers = vm.vcpu.registers();
         let (number, a, b) = (registers.rax, registers.rdi, registers.rsi);
         if number == hypercall::GIVE_BACK && vm.life.body().is_some_and(|body| body.memory.has_away()) {
-            // It is executed anew when there is room to say what is not needed any more.
-            if !self.give_back_away(vm, a, b) {
+            // It is executed anew when there is room to say what is not needed any more. What is refused takes nothing away.
+            if let Ok(pages) = self.pages_to_give(vm, a, b)
+                && !self.give_back_away(vm, pages)
+            {
                 return Next::Leave;
             }
         }
@@ -145,12 +148,10 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         Ok(there as u64)
     }
 
-    /// Take `count` pages from `first` on back from a guest; not those that it shares with the core or the demultiplexer.
-    /// Returns how many frames were freed.
-    fn give_back(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
+    /// The `count` pages from `first` on, if a guest may give them back: not those that it shares with the core or the demultiplexer.
+    fn pages_to_give(&self, vm: &Vm<B>, first: u64, count: u64) -> Result<Range<u32>, Refusal> {
         let image = self.images.get(vm.image).ok_or(Refusal::State)?;
-        let body = vm.life.body_mut().ok_or(Refusal::State)?;
-        let memory = &mut body.memory;
+        let memory = vm.life.memory().ok_or(Refusal::State)?;
         let fixed = if vm.control == EndpointId::NONE && vm.attachment.is_none() {
             (NIC_BASE >> PAGE_SHIFT) + nic::nic_pages(image.entry.rx_slots, image.entry.tx_slots)
         } else {
@@ -161,11 +162,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         if count > GIVE_BACK_MAX.into() || first < fixed || end > u64::from(memory.pages()) {
             return Err(Refusal::Argument);
         }
+        // Both are within the VM's pages, which are counted in 32 bits.
+        let number = |page: u64| u32::try_from(page).map_err(|_| Refusal::Argument);
+        Ok(number(first)?..number(end)?)
+    }
+
+    /// Take `count` pages from `first` on back from a guest. Returns how many frames were freed.
+    fn give_back(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> Result<u64, Refusal> {
+        let pages = self.pages_to_give(vm, first, count)?;
+        let body = vm.life.body_mut().ok_or(Refusal::State)?;
+        let memory = &mut body.memory;
         let mut freed = 0;
         let mut flush = Flush::Unneeded;
-        for page in first..end {
-            // Below the VM's pages, which are counted in 32 bits.
-            let Ok(page) = u32::try_from(page) else { break };
+        for page in pages {
             let (own, needed) = memory.give_back(&mut self.frames, page);
             freed += u64::from(own);
             if needed == Flush::Needed {

@@ -7,5 +7,4 @@ mod interrupt;
 mod next;
 mod syscall;
 
-pub use hypercall::GIVE_BACK_MAX;
 use next::Next;

@@ -28,6 +28,7 @@ mod liveness;
 mod machine;
 mod out;
 mod pages;
+mod pages_answers;
 pub mod placed;
 mod plan;
 mod readiness;
@@ -42,6 +43,7 @@ mod syscalls;
 mod tenants_out;
 mod twins;
 mod vm_memory;
+mod vm_memory_away;
 mod waits;
 
 use crate::vm::State;

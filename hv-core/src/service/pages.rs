@@ -3,7 +3,6 @@
 
 use super::windows::{Open, Order};
 use crate::board::Board;
-use crate::calls::GIVE_BACK_MAX;
 use crate::component::EndpointId;
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::Owner;
@@ -15,6 +14,7 @@ use abi::service::Service;
 use abi::swap::{Bundle, PAGES_AT_ONCE, SwapEvent};
 use abi::vm::VmId;
 use backend::{Backend, Flush};
+use core::ops::Range;
 
 /// Windows through which pages go out one by one at most: swap's answers, one for each page, find room in its ring, and whole VMs have the others.
 const SENDS: usize = 2;
@@ -71,10 +71,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             Some(bundle) => cpu.tell_forget(id, bundle),
             None => {}
         }
-        let freed = cpu.finish_sending(vms, id, window);
-        if freed != 0 {
-            cpu.keep_for_waiting(vms, freed);
-        }
+        cpu.finish_sending(vms, id, window);
         if bundle.is_some() && good.is_none() { Err(Malformed::Bundle) } else { Ok(()) }
     }
 
@@ -153,10 +150,9 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     /// Give swap a window with a frame for a page that is out, as soon as there are both.
     fn open_page_load(&mut self, vm: &mut Vm<B>, page: u32) {
         let retry = self.board.now().saturating_add(self.time.milliseconds(RETRY_MS));
-        let swap = self.endpoints.first(Service::Swap);
-        let window = self.windows.free().filter(|_| self.swap_is_there() && self.has_room(swap));
+        let window = self.window_for_load();
         let Some(memory) = vm.life.memory_mut() else { return };
-        let Some((window, rank)) = window.zip(self.endpoints.rank(swap)) else {
+        let Some((window, rank)) = window else {
             vm.life.wait_for_away(retry);
             let _ = self.windows.waiting.push_back(vm.id);
             return;
@@ -180,12 +176,19 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         self.attention.set_swap();
     }
 
-    /// Those who wait for a window through which a page comes back, as far as there are some.
+    /// A window through which a page can come back, and swap's rank; `None` while there is none, or swap cannot be told of it.
+    fn window_for_load(&mut self) -> Option<(usize, usize)> {
+        let swap = self.endpoints.first(Service::Swap);
+        let window = self.windows.free()?;
+        if !self.swap_is_there() {
+            return None;
+        }
+        self.endpoints.rank(swap).filter(|_| self.has_room(swap)).map(|rank| (window, rank))
+    }
+
+    /// Those who wait for a window through which a page comes back, as far as there are some. (Nobody waits anew meanwhile.)
     pub(super) fn open_page_loads(&mut self, vms: &mut Table<B>) {
-        for _ in 0..self.windows.waiting.len() {
-            if self.windows.free().is_none() || !self.swap_is_there() {
-                return;
-            }
+        while !self.windows.waiting.is_empty() && self.window_for_load().is_some() {
             let Some(id) = self.windows.waiting.pop_front() else { return };
             if let Some(vm) = vms.by_id(id) {
                 self.want_page(vm);
@@ -262,12 +265,12 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         is_gone
     }
 
-    /// Close a window through which pages went out when all of them are answered. How many frames that has freed.
-    fn finish_sending(&mut self, vms: &mut Table<B>, id: VmId, window: usize) -> u64 {
+    /// Close a window through which pages went out when all of them are answered. The frames that has freed are kept for those who wait.
+    fn finish_sending(&mut self, vms: &mut Table<B>, id: VmId, window: usize) {
         let Some(Open { order: Order::Pages { pages, left: 0, gone, .. }, .. }) = self.windows.at(window) else {
-            return 0;
+            return;
         };
-        let Some(vm) = vms.by_id(id) else { return 0 };
+        let Some(vm) = vms.by_id(id) else { return };
         self.windows.close(window);
         self.unshare_window(vm);
         if let Some(memory) = vm.life.memory_mut() {
@@ -284,19 +287,15 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.tell_gone_pages(vm, Pages { bits: gone, ..pages });
         }
         self.attention.set_swap();
-        gone.count_ones().into()
+        self.keep_for_waiting(vms, gone.count_ones().into());
     }
 
     /// Swap is gone: the pages in a window stay where they were.
     pub(super) fn unsend(&mut self, vms: &mut Table<B>, id: VmId, window: usize) {
         for index in 0..PAGES_AT_ONCE {
-            let Some(Open { order: Order::Pages { pages, left, .. }, .. }) = self.windows.at(window) else { return };
-            let Some(page) = self.windows.page_at(window, index) else { break };
-            if left >> (page - pages.first) & 1 != 0
-                && let Some(vm) = vms.by_id(id)
-            {
-                self.page_answered(vm, window, index, None);
-            }
+            let Some(vm) = vms.by_id(id).filter(|_| self.windows.page_at(window, index).is_some()) else { break };
+            // One that was answered is not in the window any more.
+            self.page_answered(vm, window, index, None);
         }
         self.finish_sending(vms, id, window);
     }
@@ -317,19 +316,14 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
     }
 
-    /// A guest gives pages back: those of them that are out are forgotten. False when there is no room to say so: it has to try again.
+    /// A guest gives these pages of its own back: those of them that are out are forgotten. False when there is no room to say so: it has to try again.
     #[cold]
     #[inline(never)]
-    pub fn give_back_away(&mut self, vm: &mut Vm<B>, first: u64, count: u64) -> bool {
+    pub fn give_back_away(&mut self, vm: &mut Vm<B>, pages: Range<u32>) -> bool {
         let tenant = vm.tenant;
         let Some(memory) = vm.life.memory_mut() else { return true };
-        // What names pages that there are not is refused afterwards.
-        let (Ok(first), Ok(count)) = (u32::try_from(first), u32::try_from(count)) else { return true };
-        if count > GIVE_BACK_MAX {
-            return true;
-        }
         self.attention.set_swap();
-        for page in first..first.saturating_add(count) {
+        for page in pages {
             if self.given_back.is_full() {
                 return false;
             }

@@ -25,6 +25,9 @@ const LEFT: u32 = LEAVES + 7;
 const _: () = assert!(EACH as u64 * size_of::<Bundle>() as u64 == PAGE_SIZE && (LEFT as u64) * 4 < PAGE_SIZE);
 const _: () = assert!(MASK.is_multiple_of(2), "aligned for its 64 bits");
 
+/// The page behind the last one that a directory has room for.
+const END: u32 = LEAVES * EACH;
+
 /// A directory. Whoever has no page out has one word for it: there are many VMs, each in a frame of its own, which is nearly full.
 #[derive(Debug, Default)]
 pub struct Away {
@@ -115,11 +118,8 @@ impl Away {
 
     /// The leaf of a page.
     fn leaf(&self, page: u32) -> Option<u32> {
-        let at = page / EACH;
-        if self.directory == 0 || at >= LEAVES {
-            return None;
-        }
-        Some(get(self.directory, at)).filter(|&leaf| leaf != 0)
+        let leaf = if page < END { self.word(page / EACH) } else { 0 };
+        (leaf != 0).then_some(leaf)
     }
 
     /// Where a page lies, if it is out.
@@ -130,7 +130,7 @@ impl Away {
     /// Make room to say where a page is. False when there is none: no frame, or a page beyond what a directory has room for.
     #[must_use]
     pub fn prepare(&mut self, frames: &mut Frames, held: &mut Reservation, owner: Owner, page: u32) -> bool {
-        if page / EACH >= LEAVES {
+        if page >= END {
             return false;
         }
         if self.directory == 0 {
@@ -186,17 +186,14 @@ impl Away {
 
     /// The first page from this one on that is out, and where it lies.
     pub fn next(&self, from: u32) -> Option<(u32, Bundle)> {
-        let mut page = from;
-        while self.directory != 0 && page / EACH < LEAVES {
-            let end = (page / EACH + 1) * EACH;
-            if let Some(leaf) = self.leaf(page)
-                && let Some(found) = (page..end).find_map(|page| Some((page, read(leaf, page)?)))
-            {
-                return Some(found);
-            }
-            page = end;
+        if self.is_none() {
+            return None;
         }
-        None
+        (from / EACH..LEAVES).find_map(|at| {
+            let first = from.max(at * EACH);
+            let leaf = self.leaf(first)?;
+            (first..(at + 1) * EACH).find_map(|page| Some((page, read(leaf, page)?)))
+        })
     }
 }
 
@@ -237,21 +234,19 @@ impl Discarded {
     pub fn pop(&mut self, frames: &mut Frames) -> Option<Bundle> {
         while self.first != 0 {
             let directory = self.first;
-            // In units of pages: where the search goes on.
+            // The page where the search goes on.
             let from = get(directory, LEFT);
-            let leaf = if from / EACH < LEAVES { get(directory, from / EACH) } else { 0 };
-            let end = (from / EACH + 1) * EACH;
+            let (leaf, end) = (get(directory, from / EACH), (from / EACH + 1) * EACH);
             if leaf != 0 {
                 if let Some((page, bundle)) = (from..end).find_map(|page| Some((page, read(leaf, page)?))) {
                     let _ = memory(leaf).write(place(page), Bundle::NONE.as_bytes());
                     set(directory, LEFT, page);
                     return Some(bundle);
                 }
-                set(directory, from / EACH, 0);
                 frames.free(PhysAddr::from_frame(leaf.into()), Owner::Core);
             }
             set(directory, LEFT, end);
-            if end / EACH >= LEAVES {
+            if end == END {
                 self.first = get(directory, NEXT);
                 frames.free(PhysAddr::from_frame(directory.into()), Owner::Core);
             }
@@ -270,7 +265,9 @@ impl Discarded {
         let mut found = Vec::new();
         let mut directory = self.first;
         while directory != 0 {
-            for leaf in (0..LEAVES).map(|at| get(directory, at)).filter(|&leaf| leaf != 0) {
+            // Leaves before are free.
+            let left = get(directory, LEFT) / EACH..LEAVES;
+            for leaf in left.map(|at| get(directory, at)).filter(|&leaf| leaf != 0) {
                 found.extend((0..EACH).filter_map(|page| read(leaf, page)));
             }
             directory = get(directory, NEXT);
@@ -281,3 +278,7 @@ impl Discarded {
 
 /// The name that swap is told with what it is to forget of somebody who is gone.
 pub const GONE: VmId = VmId::new(0, 0);
+
+#[cfg(test)]
+#[path = "away_tests.rs"]
+mod tests;

@@ -24,7 +24,7 @@ const FILES: &[(&str, &[&str])] = &[
             // A VM's life and memory.
             "src/vm/life.rs",
             "src/vm/memory.rs",
-            "src/vm/memory/*.rs",
+            "src/vm/memory/single.rs",
             "src/vm/pages.rs",
             "src/vm/away.rs",
             // A component's work and death.
@@ -41,6 +41,9 @@ const FILES: &[(&str, &[&str])] = &[
             "src/kernel/steady.rs",
             "src/kernel/turn.rs",
             "src/service/plan.rs",
+            // Who comes in when, and single pages that go out.
+            "src/service/called.rs",
+            "src/service/pages.rs",
             // What controllers ask.
             "src/service/callers.rs",
             "src/service/control.rs",
@@ -248,6 +251,14 @@ fn figure(package: &str, outcomes: &Outcomes, judgement: &Judgement, args: &Args
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_files_whose_mutants_count_are_there() {
+        let packages = packages().unwrap();
+        for (name, files) in FILES {
+            assert_eq!(globs(&packages[*name], &[]).unwrap().len(), files.len(), "{name}");
+        }
+    }
 
     #[test]
     fn options_are_passed_on() {

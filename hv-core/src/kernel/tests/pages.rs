@@ -15,16 +15,17 @@ use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
 
-type Fake = Machine<true>;
+pub type Fake = Machine<true>;
 
-/// Pages of the guest's heap that it writes.
-const FIRST: u32 = IMAGE_PAGE + 8;
-const COUNT: u32 = 16;
+/// Pages of the guest's heap that it writes, among those that one order can name from this page on.
+pub const ORDER: u32 = 64;
+pub const FIRST: u32 = ORDER + 10;
+pub const COUNT: u32 = 16;
 /// All of them.
-const ALL: Pages = Pages { first: 0, bits: ((1 << COUNT) - 1) << FIRST };
+pub const ALL: Pages = Pages { first: ORDER, bits: ((1 << COUNT) - 1) << (FIRST - ORDER) };
 
 /// A VM with a word of its own in each of its pages, which idles.
-fn written() -> (Fake, VmId) {
+pub fn written() -> (Fake, VmId) {
     let (mut machine, vms) = machine(1);
     let writes = (FIRST..FIRST + COUNT).map(|page| poke(page, 24, 0x77_0000 + u64::from(page)));
     wake(&mut machine, vms[0], writes.chain(alarm(u64::MAX)));
@@ -32,7 +33,7 @@ fn written() -> (Fake, VmId) {
     (machine, vms[0])
 }
 
-fn pager<T>(machine: &mut Fake, what: impl FnOnce(&mut Pager) -> T) -> T {
+pub fn pager<T>(machine: &mut Fake, what: impl FnOnce(&mut Pager) -> T) -> T {
     let rank = machine.rank(Service::Pager);
     match &mut machine.hardware.borrow_mut().components[rank].role {
         Role::Pager(pager) => what(pager),
@@ -40,14 +41,14 @@ fn pager<T>(machine: &mut Fake, what: impl FnOnce(&mut Pager) -> T) -> T {
     }
 }
 
-fn choose(machine: &mut Fake, vm: VmId, pages: Pages) {
+pub fn choose(machine: &mut Fake, vm: VmId, pages: Pages) {
     let from = machine.kernel.cpu.endpoints.first(Service::Pager);
     machine.kernel.let_pages_out(from, vm, pages);
     machine.rouse();
 }
 
 /// Pages of it that are out.
-fn away(machine: &mut Fake, vm: VmId) -> u32 {
+pub fn away(machine: &mut Fake, vm: VmId) -> u32 {
     machine.kernel.vms.by_id(vm).and_then(|vm| vm.life.memory()).map_or(0, |memory| memory.away().pages())
 }
 
@@ -55,8 +56,13 @@ fn held(machine: &mut Fake, vm: VmId) -> u32 {
     machine.kernel.vms.by_id(vm).and_then(|vm| vm.life.memory()).expect("it is in").reservation().held()
 }
 
+/// How often swap was started.
+pub fn starts(machine: &Fake) -> u32 {
+    machine.kernel.cpu.components.list[machine.rank(Service::Swap)].incarnation
+}
+
 /// As many as may go out. How many did.
-fn send(machine: &mut Fake, vm: VmId) -> u32 {
+pub fn send(machine: &mut Fake, vm: VmId) -> u32 {
     choose(machine, vm, ALL);
     machine.settle(20_000);
     machine.audit();
@@ -64,7 +70,7 @@ fn send(machine: &mut Fake, vm: VmId) -> u32 {
 }
 
 /// It does this from now on.
-fn begin(machine: &mut Fake, vm: VmId, steps: impl IntoIterator<Item = Step>) {
+pub fn begin(machine: &mut Fake, vm: VmId, steps: impl IntoIterator<Item = Step>) {
     machine.guests.borrow_mut().steps.extend(steps);
     let crate::kernel::Kernel { vms, cpu, .. } = &mut machine.kernel;
     let of = vms.by_id(vm).expect("it is in");
@@ -75,7 +81,7 @@ fn begin(machine: &mut Fake, vm: VmId, steps: impl IntoIterator<Item = Step>) {
 }
 
 /// It reads all its pages, and finds what it has written.
-fn reads_all(machine: &mut Fake, vm: VmId) {
+pub fn reads_all(machine: &mut Fake, vm: VmId) {
     let touches = (FIRST..FIRST + COUNT).map(|page| Step::Touch { page, access: Access::Read });
     wake(machine, vm, touches.chain(alarm(u64::MAX)));
     machine.audit();
@@ -95,8 +101,9 @@ fn pages_go_out_down_to_the_reserve_and_come_back_when_they_are_touched() {
     assert_eq!((out, held(&mut machine, vm)), (before - reserve, reserve + 2));
     assert_eq!(machine.kernel.cpu.frames.free_frames(), free + u64::from(out) - 2);
     let gone = pager(&mut machine, |pager| pager.gone.clone());
-    assert!(matches!(gone[..], [(of, 0, bits)] if of == vm && bits.count_ones() == out), "{gone:?}");
+    assert!(matches!(gone[..], [(of, ORDER, bits)] if of == vm && bits.count_ones() == out), "{gone:?}");
     assert_eq!(machine.kernel.vms.pooled().0, 0, "no VM is out");
+    assert_eq!((machine.kernel.cpu.swapped.pages_out, machine.kernel.cpu.swapped.pages_in), (out.into(), 0));
     reads_all(&mut machine, vm);
     assert_eq!((held(&mut machine, vm), machine.kernel.cpu.frames.free_frames()), (before, free));
     // It hears of it when it hears of something.
@@ -107,6 +114,8 @@ fn pages_go_out_down_to_the_reserve_and_come_back_when_they_are_touched() {
     assert_eq!(pager(&mut machine, |pager| pager.came.len()), out as usize);
     assert!(with_swap(&mut machine, |swap| swap.pages.is_empty()));
     assert_eq!(machine.kernel.vms.pooled(), (0, 0));
+    assert_eq!(machine.kernel.cpu.swapped.pages_in, out.into());
+    assert_eq!(starts(&machine), 1, "swap has said nothing wrong");
 }
 
 #[test]
@@ -132,10 +141,13 @@ fn who_controls_the_machine_is_on_its_way_or_another_pagers_gives_none() {
         machine.audit();
     }
     assert_eq!(away(&mut machine, vm), 0, "devices' pages, and pages that there are not");
+    let told = [(vm, 1, 0), (vm, 0, 0), (vm, 1 << 20, 0)];
+    assert_eq!(pager(&mut machine, |pager| pager.gone.clone()), told);
     let other = crate::component::EndpointId::NONE;
     machine.kernel.let_pages_out(other, vm, ALL);
+    machine.rouse();
     machine.settle(20_000);
-    assert_eq!(away(&mut machine, vm), 0);
+    assert_eq!((away(&mut machine, vm), pager(&mut machine, |pager| pager.gone.clone())), (0, told.to_vec()));
 }
 
 #[test]
@@ -144,6 +156,9 @@ fn a_full_pool_leaves_pages_where_they_are() {
     let before = held(&mut machine, vm);
     with_swap(&mut machine, |swap| swap.pool_bytes = 512);
     assert_eq!(send(&mut machine, vm), 2, "two find room");
+    let gone = pager(&mut machine, |pager| pager.gone.clone());
+    assert!(matches!(gone[..], [(of, ORDER, bits)] if of == vm && bits.count_ones() == 2), "{gone:?}");
+    assert_eq!(starts(&machine), 1, "who has no room has done nothing wrong");
     with_swap(&mut machine, |swap| swap.pool_bytes = 1 << 20);
     reads_all(&mut machine, vm);
     assert_eq!(held(&mut machine, vm), before);
@@ -314,18 +329,19 @@ fn the_pager_is_told_what_is_there_and_was_used() {
     let (mut machine, vm) = written();
     let from = machine.kernel.cpu.endpoints.first(Service::Pager);
     machine.kernel.look_at_pages(from, vm, Pages { first: 0, bits: !0 });
+    machine.kernel.look_at_pages(from, vm, Pages { first: ORDER, bits: !0 });
     machine.rouse();
     machine.settle(20_000);
     machine.audit();
     let looked = pager(&mut machine, |pager| core::mem::take(&mut pager.looked));
-    let [(of, 0, used, there)] = looked[..] else { panic!("{looked:?}") };
-    assert!(of == vm && used & ALL.bits == ALL.bits && there & ALL.bits == ALL.bits, "{used:#x} {there:#x}");
-    assert_eq!(there & ((1 << IMAGE_PAGE) - 1), 0, "nobody else's pages");
+    let [(of, 0, _, below), (other, ORDER, used, there)] = looked[..] else { panic!("{looked:?}") };
+    assert_eq!((of, other, used, there), (vm, vm, ALL.bits, ALL.bits));
+    assert_eq!(below & ((1 << IMAGE_PAGE) - 1), 0, "nobody else's pages");
     // What is used again is seen again.
     wake(&mut machine, vm, [Step::Touch { page: FIRST + 3, access: Access::Read }].into_iter().chain(alarm(u64::MAX)));
     machine.kernel.look_at_pages(from, vm, ALL);
     machine.rouse();
     machine.settle(20_000);
     let looked = pager(&mut machine, |pager| core::mem::take(&mut pager.looked));
-    assert_eq!(looked, [(vm, 0, 1 << (FIRST + 3), ALL.bits)]);
+    assert_eq!(looked, [(vm, ORDER, 1 << (FIRST - ORDER + 3), ALL.bits)]);
 }

@@ -11,13 +11,13 @@ use backend::fake::FakeBackend;
 use backend::{Flush, Rights};
 
 /// The slot of the VM whose memory this is; no VM of the machine's uses it.
-const SLOT: abi::vm::Slot = abi::vm::Slot::new(9);
+pub const SLOT: abi::vm::Slot = abi::vm::Slot::new(9);
 /// More than one table of the last level is for.
-const PAGES: u32 = 600;
+pub const PAGES: u32 = 600;
 /// Pages of the image: text, data from the file, data of which half is from the file, and one that the file does not have.
-const TEXT: u32 = 0x20;
-const DATA: u32 = 0x21;
-const PARTIAL: u32 = 0x22;
+pub const TEXT: u32 = 0x20;
+pub const DATA: u32 = 0x21;
+pub const PARTIAL: u32 = 0x22;
 const BEYOND_FILE: u32 = 0x23;
 const OWN: Owner = Owner::VmMemory(SLOT.number());
 const TABLES: Owner = Owner::VmTables(SLOT.number());
@@ -80,14 +80,14 @@ impl<const TIMER: bool> Machine<TIMER> {
 }
 
 /// One VM's memory in a machine.
-struct Bench {
-    machine: Machine<true>,
-    memory: Memory<FakeBackend<true>>,
-    image: Image,
+pub struct Bench {
+    pub machine: Machine<true>,
+    pub memory: Memory<FakeBackend<true>>,
+    pub image: Image,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(PAGES)
     }
 
@@ -105,19 +105,24 @@ impl Bench {
         Bench { machine, memory, image }
     }
 
-    fn frames(&mut self) -> &mut Frames {
+    pub fn frames(&mut self) -> &mut Frames {
         &mut self.machine.kernel.cpu.frames
     }
 
-    fn zero(&mut self, page: u32) -> Result<Option<PhysAddr>, PageError> {
+    /// The memory, and the machine's frames.
+    pub fn frames_of(&mut self) -> (&mut Memory<FakeBackend<true>>, &mut Frames) {
+        (&mut self.memory, &mut self.machine.kernel.cpu.frames)
+    }
+
+    pub fn zero(&mut self, page: u32) -> Result<Option<PhysAddr>, PageError> {
         self.memory.map_zero(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
-    fn golden(&mut self, page: u32) -> Result<(), PageError> {
+    pub fn golden(&mut self, page: u32) -> Result<(), PageError> {
         self.memory.map_golden(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
-    fn copy(&mut self, page: u32) -> Result<Flush, PageError> {
+    pub fn copy(&mut self, page: u32) -> Result<Flush, PageError> {
         self.memory.copy_golden(&mut self.machine.kernel.cpu.frames, page, &self.image)
     }
 
@@ -125,7 +130,7 @@ impl Bench {
         self.memory.give_back(&mut self.machine.kernel.cpu.frames, page)
     }
 
-    fn mapping(&mut self, page: u32) -> Option<(PhysAddr, bool)> {
+    pub fn mapping(&mut self, page: u32) -> Option<(PhysAddr, bool)> {
         self.rights(page).map(|(frame, rights)| (frame, rights.write))
     }
 

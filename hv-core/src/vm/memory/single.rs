@@ -48,7 +48,7 @@ impl<B: Backend> Memory<B> {
     /// The frame of a page that could go out: its own, of data, and neither a device's nor the core's.
     fn frame_to_go(&self, frames: &mut Frames, page: u32, image: &Image) -> Option<PhysAddr> {
         let is_data = self.is_plain(page) || image.rights(page) == Some(Rights::READ_WRITE);
-        if FIRST <= page && page < self.pages && is_data { self.own_frame(frames, page) } else { None }
+        if FIRST <= page && is_data { self.own_frame(frames, page) } else { None }
     }
 
     /// Which of these pages are there and could go out, and which of them were used since the last look; from now on they count as unused.
@@ -63,7 +63,8 @@ impl<B: Backend> Memory<B> {
             if !self.tables.walk(&old, address).is_some_and(|found| found.accessed) {
                 continue;
             }
-            (used, flush) = (used | bit, Flush::Needed);
+            used |= bit;
+            flush = Flush::Needed;
             // An entry that is made anew has not been used.
             let _ = self.tables.unmap(&old, address);
             // SAFETY: it was mapped there, with the same rights: a frame of its own, which stays so until `give_back` or `release`.
