@@ -5,13 +5,13 @@ use abi::guest::{
     REGISTER_PAGE, RegisterPage, device, hypercall as number,
 };
 use abi::limits::PAGE_SIZE;
-use abi::nic::{MAX_SLOTS_TOTAL, NicPage, RX_RING, RX_SLOTS, nic_pages};
+use abi::nic::{MAX_SLOTS_TOTAL, NicPage, RX_RING, RX_SLOTS, TX_RING, nic_pages, tx_slots_offset};
 use abi::ring::{HEADER_BYTES, SLOT_BYTES};
 use abi::vm::VmId;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::mem::offset_of;
-use ring::{PacketConsumer, Producer, SharedMemory, SlotWords};
+use ring::{PacketConsumer, PacketProducer, Producer, SharedMemory, SlotWords};
 
 /// A hypercall.
 #[inline(always)]
@@ -150,9 +150,25 @@ impl Write for Line {
     }
 }
 
+/// The pages of the NIC.
+fn nic() -> SharedMemory {
+    memory(NIC_BASE, nic_pages(MAX_SLOTS_TOTAL / 2, MAX_SLOTS_TOTAL / 2) * PAGE_SIZE)
+}
+
+/// The transmit ring; `None` without a NIC.
+pub fn sender() -> Option<PacketProducer<SharedMemory>> {
+    let nic = nic();
+    let slots = nic.load32(offset_of!(NicPage, tx_slots))?;
+    let header = nic.sub(usize::try_from(TX_RING).ok()?, HEADER_BYTES)?;
+    let at = tx_slots_offset(nic.load32(offset_of!(NicPage, rx_slots))?);
+    let bytes = usize::try_from(slots).ok()?.checked_mul(SLOT_BYTES)?;
+    let place = nic.sub(usize::try_from(at).ok()?, bytes)?;
+    PacketProducer::attach(&header, &place, slots).ok()
+}
+
 /// The receive ring; `None` without a NIC.
 pub fn receiver() -> Option<PacketConsumer<SharedMemory>> {
-    let nic = memory(NIC_BASE, nic_pages(MAX_SLOTS_TOTAL / 2, MAX_SLOTS_TOTAL / 2) * PAGE_SIZE);
+    let nic = nic();
     let slots = nic.load32(offset_of!(NicPage, rx_slots))?;
     let header = nic.sub(usize::try_from(RX_RING).ok()?, HEADER_BYTES)?;
     let bytes = usize::try_from(slots).ok()?.checked_mul(SLOT_BYTES)?;

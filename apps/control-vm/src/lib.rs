@@ -1,13 +1,15 @@
 //! A guest that controls the machine: it lists components and VMs, creates VMs of an image one after the other, sees each of them run,
 //! and destroys it. Its image has `control = true` in `system.toml`.
 //!
-//! Boot arguments: `image=NAME` (`httpd`), `times=N` (1), `pad=N`: so many bytes of boot arguments more for each VM.
+//! Boot arguments: `image=NAME` (`httpd`), `times=N` (1), `pad=N`: so many bytes of boot arguments more for each VM. `bomb=N`: it creates so many VMs as fast as it can, destroys
+//! them, and begins anew, without end.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 use alloc::vec;
+use alloc::vec::Vec;
 use ilwaco::args::Args;
 use ilwaco::control::{Control, Error, ImageId, Terms, VmId, VmState};
 use ilwaco::println;
@@ -26,7 +28,12 @@ pub async fn run() -> u64 {
         println!("control-vm: this VM does not control the machine; its image needs control = true in system.toml");
         return 2;
     };
-    match act(&mut control, image, times, pad).await {
+    let bomb = number("bomb", 0);
+    let done = match bomb {
+        0 => act(&mut control, image, times, pad).await,
+        most => explode(&mut control, image, most).await,
+    };
+    match done {
         Ok(()) => {
             println!("control-vm: done");
             0
@@ -55,6 +62,24 @@ async fn act(control: &mut Control, image: &str, times: usize, pad: usize) -> Re
         println!("control-vm: destroyed {vm}");
     }
     list(control).await
+}
+
+/// Creates VMs until there are `most`, or there is no room for another one, destroys them all, and again.
+async fn explode(control: &mut Control, image: &str, most: usize) -> Result<(), Error> {
+    let number = control.image(image).await?;
+    loop {
+        let mut created = Vec::new();
+        while created.len() < most {
+            match create(control, number, 0).await {
+                Ok(vm) => created.push(vm),
+                Err(error) if created.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        for vm in created {
+            control.destroy(vm).await?;
+        }
+    }
 }
 
 async fn list(control: &mut Control) -> Result<(), Error> {

@@ -470,6 +470,7 @@ pub const CRIMES: &[Crime] = &[
     crime(Floods, "console-flood", Runs, "lines on the console without end"),
     crime(Floods, "broadcast-flood", Runs, "broadcasts without end"),
     crime(Floods, "datagram-flood", Runs, "datagrams without end to another VM"),
+    crime(Floods, "wire-flood", Runs, "datagrams without end to somebody outside"),
 ];
 
 /// The crime of this name.

@@ -22,13 +22,13 @@ pub const ENTRY: Entry = Entry {
 /// Bytes of the packets from their IP header on, as the Denali authors had them.
 const SIZES: [u16; 2] = [100, 1400];
 /// Packets of a measurement.
-const PACKETS: u16 = 200;
+pub(super) const PACKETS: u16 = 200;
 /// From one to the next one: so that each finds a machine that idles.
-const APART: Duration = Duration::from_millis(4);
+pub(super) const APART: Duration = Duration::from_millis(4);
 /// How long an answer may take on a busy host.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The kinds of ICMP messages (RFC 792). Nobody has asked for the reply, so the guest looks at all of it and says nothing.
-const REPLY: u8 = 0;
+pub(super) const REPLY: u8 = 0;
 const REQUEST: u8 = 8;
 
 fn run(bench: &Bench) -> Result<Vec<Figure>> {
@@ -65,7 +65,7 @@ fn run(bench: &Bench) -> Result<Vec<Figure>> {
 }
 
 /// What the machine executes while `work` is done. Asking for it is in it.
-fn spent(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<Spent> {
+pub(super) fn spent(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<Spent> {
     let before = Spent::take(running)?;
     work()?;
     Ok(Spent::take(running)?.less(&before))
@@ -73,13 +73,18 @@ fn spent(running: &Running, work: impl FnOnce() -> Result<()>) -> Result<Spent> 
 
 /// Sends messages one by one, and waits for the answers of those that are requests.
 fn send(running: &Running, kind: u8, bytes: u16) -> Result<()> {
+    exchange(running, kind, bytes, kind == REQUEST)
+}
+
+/// The same where `answered` says whether there are answers.
+pub(super) fn exchange(running: &Running, kind: u8, bytes: u16, answered: bool) -> Result<()> {
     let net = running.net()?;
     let answers = net.watch();
     for number in 0..PACKETS {
         net.inject(&frame(kind, bytes, number));
         let end = Instant::now() + PATIENCE;
         std::thread::sleep(APART);
-        let mut awaited = kind == REQUEST;
+        let mut awaited = answered;
         while awaited {
             match answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(answer) => awaited = !is_reply(&answer, number),

@@ -10,6 +10,7 @@ mod accounts;
 mod admission;
 mod antisocial;
 mod boot;
+mod chatty;
 mod components;
 mod compressed;
 mod connections;
@@ -51,6 +52,7 @@ mod swap;
 mod swapped;
 mod sweep;
 mod switches;
+mod tables;
 mod targets;
 mod victims;
 mod wake;
@@ -182,6 +184,7 @@ fn all() -> Vec<Entry> {
         kills::ENTRY,
         packet::ENTRY,
         dispatch::ENTRY,
+        chatty::ENTRY,
         http::KEEP_ALIVE,
         http::CLOSE,
         http::KEEP_ALIVE_LARGER,
@@ -213,6 +216,7 @@ fn all() -> Vec<Entry> {
         accounts::ENTRY,
         admission::ENTRY,
         slots::ENTRY,
+        tables::ENTRY,
         compressed::ENTRY,
         paging::ENTRY,
         wake_reads::ENTRY,

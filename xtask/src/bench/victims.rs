@@ -5,12 +5,16 @@
 use super::load;
 use super::mechanism::parse;
 use super::{Bench, Entry, Figure, Repeats};
-use crate::error::Result;
-use crate::machine::Kind;
+use crate::build::build_bins;
+use crate::disk::mkdisk;
+use crate::error::{Context, Result};
+use crate::machine::{DiskKind, Kind};
 use crate::manifest::model::Image;
 use crate::test::lab::{Lab, Running};
+use crate::workspace::{Temporary, scratch};
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub const SERVED: Entry = entry(
@@ -50,7 +54,7 @@ const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Re
 /// The servers that are asked.
 pub const VICTIMS: usize = 2;
 /// Requests in a second at a twentieth of what the servers can, and at half of that; and how many are measured.
-const LIGHT: (u32, u32) = (2_400, 2_400);
+pub const LIGHT: (u32, u32) = (2_400, 2_400);
 pub const HALF: (u32, u32) = (24_000, 9_600);
 /// Emulators with a busy host take minutes for a second.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -105,6 +109,17 @@ pub const ALL: [(&str, &str); 10] = [
     FLOOD,
 ];
 
+/// Those that need more than the image of `hostile`: one that creates VMs and destroys them as fast as it can, and one that reads its virtual disk 32 blocks at a time.
+pub const MORE: [(&str, &str); 3] = [
+    ("hostile", "crime=wire-flood"),
+    (CONTROLLER, "image=httpd bomb=64"),
+    (READER, "mode=many op=read order=scattered width=32 count=1000000000"),
+];
+const CONTROLLER: &str = "control-vm";
+const READER: &str = "disk-log";
+/// Blocks of that one's disk.
+const BLOCKS: usize = 256;
+
 /// A machine whose first `victims` servers are asked so often, beside others, under this scheduler.
 pub fn asked(lab: &Lab, sched: &str, load: (u32, u32), victims: usize, others: &Others) -> Result<Running> {
     weighty(lab, sched, load, victims, others, None)
@@ -124,22 +139,56 @@ pub fn weighty(
     let kind = |other| kinds.iter().position(|kind| *kind == other).unwrap_or_default();
     let names = others.iter().map(|other| format!(",other-{}", kind(other))).collect::<String>();
     let options = format!("vms=httpd*{VICTIMS}{names} sched={sched} slots=4096");
-    let boot = load::boot(lab, &options, &format!("ask-{rate}-{count}-{victims}"))?;
-    let boot = boot.deterministic().system(|system| {
-        let images = std::mem::take(&mut system.image);
+    let mut boot = load::boot(lab, &options, &format!("ask-{rate}-{count}-{victims}"))?.deterministic();
+    for program in [CONTROLLER, READER].into_iter().filter(|image| kinds.iter().any(|(kind, _)| kind == image)) {
+        for (name, path) in build_bins(&[program.to_owned()])? {
+            boot = boot.program(&name, path);
+        }
+    }
+    let disk = if kinds.iter().any(|(image, _)| *image == READER) { Some(disk()?) } else { None };
+    if let Some((_, disk)) = &disk {
+        boot = boot.disks(DiskKind::Virtio, std::slice::from_ref(disk));
+    }
+    let boot = boot.system(|system| {
+        let mut images = std::mem::take(&mut system.image);
+        // One that controls the machine is no image of the usual one.
+        let like = images.iter().find(|image| image.name == "hostile").cloned();
+        images.extend(like.filter(|_| images.iter().all(|image| image.name != CONTROLLER)).map(|like| Image {
+            name: CONTROLLER.to_owned(),
+            module: Some(CONTROLLER.to_owned()),
+            control: true,
+            ..like
+        }));
         for (index, (image, args)) in kinds.iter().enumerate() {
             let like = images.iter().find(|like| like.name == *image).cloned();
             system.image.extend(like.map(|like| Image {
                 name: format!("other-{index}"),
                 module: Some(like.module.unwrap_or(like.name)),
                 args: (*args).to_owned(),
+                disk: (*image == READER).then(|| "web:ro".to_owned()),
+                ready: None,
                 ..like
             }));
         }
         let servers = images.into_iter().filter(|image| image.name == "httpd");
         system.image.extend(servers.map(|server| Image { weight: weight.or(server.weight), ..server }));
     });
-    boot.start()
+    let running = boot.start()?;
+    if disk.is_some() {
+        // Whoever has it open keeps it.
+        running.wait_for("diskmux: set foraker: 1 members", PATIENCE)?;
+    }
+    Ok(running)
+}
+
+/// A disk with a virtual disk `web`, all blocks of which hold something, in a folder that goes with the first of both.
+fn disk() -> Result<(Temporary, PathBuf)> {
+    let dir = scratch("bench-victims")?;
+    let (disk, tree) = (dir.path().join("disk"), dir.path().join("tree"));
+    std::fs::write(&tree, vec![7; BLOCKS * 4096]).context(|| "cannot write what is to be on the disk".into())?;
+    let words = [format!("--image=web={}", tree.display()), "--size=8MiB".to_owned()];
+    mkdisk::make(&mkdisk::Args::parse([disk.clone()].into_iter().chain(words.map(PathBuf::from)))?)?;
+    Ok((dir, disk))
 }
 
 /// What comes of the requests to such a machine.

@@ -5,10 +5,11 @@
 
 #[cfg(target_os = "none")]
 mod guest {
-    use abi::guest::{hypercall as number, pending};
+    use abi::guest::{device, hypercall as number, pending};
+    use abi::nic::MAX_FRAME;
     use abi::note::{KIND_GUEST, Note};
     use bench::guest::{
-        Args, clear_pending, enable, exit, hypercall, print, receiver, slot, touch, tsc, tsc_hz, yield_turn,
+        Args, clear_pending, enable, exit, hypercall, print, receiver, sender, slot, touch, tsc, tsc_hz, yield_turn,
     };
     use bench::{Samples, parse_hex};
     use core::arch::naked_asm;
@@ -57,6 +58,7 @@ mod guest {
             Some("vm_create") => vm_create(entered, &args),
             Some("stay") => stay(),
             Some("packet_rx") => packet_rx(),
+            Some("nic") => nic(&args),
             Some("compute") => compute(),
             Some("work") => work(),
             Some("busy") => busy(&args),
@@ -263,6 +265,56 @@ mod guest {
                     break;
                 }
             }
+        }
+    }
+
+    /// Takes frames one by one, and with `answers=1` sends each back. `receives=` and `sends=` hypercalls are made for each frame beside, as a driver accesses the registers
+    /// of a device that is emulated: with `by=core` they are answered at once, else each has the demultiplexer run, as a device's model in a component would.
+    fn nic(args: &Args) {
+        let (Some(mut ring), Some(mut out)) = (receiver(), sender()) else {
+            print(format_args!("bench: nic: this VM has no NIC"));
+            return;
+        };
+        let of = |key| args.get(key).and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+        let (receives, sends, answers) = (of("receives"), of("sends"), of("answers") != 0);
+        let by_core = args.get("by") == Some("core");
+        let access = |times| {
+            for _ in 0..times {
+                if by_core {
+                    hypercall(number::NOP, 0)
+                } else {
+                    hypercall(number::KICK, device::NIC)
+                };
+            }
+        };
+        enable(pending::NIC);
+        print(format_args!("bench: nic ready"));
+        let mut frame = [0_u8; MAX_FRAME];
+        loop {
+            while let Ok(Some(record)) = ring.peek() {
+                access(receives);
+                let bytes = frame.get_mut(..record.len).filter(|bytes| bytes.len() >= 34);
+                let read = bytes.and_then(|bytes| ring.read(&record, 0, bytes).map(|()| bytes));
+                if let Some(bytes) = read.filter(|_| answers) {
+                    // Back to whom it is from: cards and addresses change places, and checksums stay.
+                    let (to, from) = bytes.split_at_mut(6);
+                    to.swap_with_slice(&mut from[..6]);
+                    let (from, to) = bytes.split_at_mut(30);
+                    from[26..].swap_with_slice(&mut to[..4]);
+                    access(sends);
+                    if out.push(bytes).is_ok() && out.consumer_waits() {
+                        hypercall(number::KICK, device::NIC);
+                    }
+                }
+                if ring.advance().is_err() {
+                    break;
+                }
+            }
+            if ring.prepare_wait() {
+                hypercall(number::IDLE, u64::MAX);
+                clear_pending();
+            }
+            ring.cancel_wait();
         }
     }
 

@@ -20,6 +20,7 @@ pub fn deed(name: &str) -> Option<Deed> {
         "console-flood" => lines,
         "broadcast-flood" => frames::broadcast_for_ever,
         "datagram-flood" => frames::datagrams_for_ever,
+        "wire-flood" => frames::to_the_wire_for_ever,
         _ => return None,
     }))
 }

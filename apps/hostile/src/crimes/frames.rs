@@ -37,6 +37,8 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ARP: u16 = 0x806;
 const IPV4: u16 = 0x800;
 const IPV6: u16 = 0x86dd;
+/// A card of somebody outside: administered locally, as VMs' are, and none of theirs.
+const OUTSIDE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// An address of which no VM is the owner (RFC 5737).
 const FOREIGN: [u8; 4] = [192, 0, 2, 66];
 
@@ -95,6 +97,14 @@ impl Frame {
         frame.push(&to.to_be_bytes());
         frame.push(&[0, 16, 0, 0]);
         frame.push(&[0; 8]);
+        frame
+    }
+
+    /// A UDP packet for somebody at the wire, whose card is no VM's.
+    fn udp_outside(source: [u8; 6], source_ip: [u8; 4]) -> Frame {
+        let mut frame = Frame::udp(source, source_ip, 9, 9);
+        frame.bytes[..6].copy_from_slice(&OUTSIDE);
+        frame.bytes[30..34].copy_from_slice(&FOREIGN);
         frame
     }
 
@@ -247,6 +257,11 @@ pub(super) fn datagrams_for_ever() -> ! {
     send_for_ever(Frame::udp_to_first(own_mac(), own_ip()).bytes())
 }
 
+/// Sends datagrams without end to somebody outside.
+pub(super) fn to_the_wire_for_ever() -> ! {
+    send_for_ever(Frame::udp_outside(own_mac(), own_ip()).bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +278,9 @@ mod tests {
         assert_eq!((&first.bytes()[..6], &first.bytes()[30..34]), (&[2, 0x46, 0x4b, 0, 0, 0][..], &[10, 0, 2, 16][..]));
         let words = first.bytes()[14..34].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
         assert_eq!(words.sum::<u32>() % 0xffff, 0);
+        let out = Frame::udp_outside(mac, [10, 0, 2, 23]);
+        assert_eq!((&out.bytes()[..6], &out.bytes()[30..34]), (&OUTSIDE[..], &FOREIGN[..]));
+        assert!(abi::nic::owner_of(OUTSIDE).is_none_or(|(node, _)| node != Node::new(7)));
         let udp = Frame::udp(mac, [10, 0, 2, 16], 67, 68);
         assert_eq!(
             (udp.len, &udp.bytes()[26..30], &udp.bytes()[34..38]),
