@@ -1,5 +1,6 @@
 //! What is charged to a VM beside the time that it runs itself.
 
+use crate::guest_disk::BLOCK_BYTES;
 use crate::message::{BadMessage, Word, Words};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -30,6 +31,33 @@ impl Traffic {
             rx_frames: self.rx_frames.wrapping_add(other.rx_frames),
             tx_frames: self.tx_frames.wrapping_add(other.tx_frames),
         }
+    }
+}
+
+/// What was done with a VM's virtual disk.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, KnownLayout)]
+pub struct DiskUse {
+    /// Its requests that the disks were asked for, of any kind, done or failed, modulo 2³².
+    pub requests: u32,
+    /// Blocks that were read for it and that it has written, modulo 2³².
+    pub blocks: u32,
+}
+
+impl DiskUse {
+    /// None.
+    pub const NONE: DiskUse = DiskUse { requests: 0, blocks: 0 };
+
+    /// This use and that.
+    #[must_use]
+    pub const fn and(self, other: DiskUse) -> DiskUse {
+        DiskUse { requests: self.requests.wrapping_add(other.requests), blocks: self.blocks.wrapping_add(other.blocks) }
+    }
+
+    /// Bytes of its blocks.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.blocks as u64 * BLOCK_BYTES as u64
     }
 }
 
@@ -70,6 +98,20 @@ impl Words for Traffic {
     }
 }
 
+impl Words for DiskUse {
+    #[inline(always)]
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        (self.requests.to_word() << 32 | self.blocks.to_word()).put(words, at);
+    }
+
+    #[inline(always)]
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        let counts: u64 = Words::take(kind, words, at)?;
+        let (requests, blocks) = (Word::from_word(kind, counts >> 32)?, Word::from_word(kind, counts & 0xffff_ffff)?);
+        Ok(DiskUse { requests, blocks })
+    }
+}
+
 impl Words for Charges {
     #[inline(always)]
     fn put(self, words: &mut [u64; 7], at: &mut usize) {
@@ -91,6 +133,7 @@ const _: () = {
     use core::mem::{align_of, offset_of, size_of};
     assert!(size_of::<Traffic>() == 24 && offset_of!(Traffic, tx_bytes) == 8);
     assert!(offset_of!(Traffic, rx_frames) == 16 && offset_of!(Traffic, tx_frames) == 20);
+    assert!(size_of::<DiskUse>() == 8 && offset_of!(DiskUse, blocks) == 4);
     assert!(size_of::<Charges>() == 40 && align_of::<Charges>() == 8);
     assert!(offset_of!(Charges, traffic) == 8 && offset_of!(Charges, faults) == 32 && offset_of!(Charges, wakes) == 36);
 };
@@ -105,5 +148,12 @@ mod tests {
         let sum = some.and(Traffic { rx_bytes: 1, tx_bytes: 1, rx_frames: 1, tx_frames: 1 });
         assert_eq!(sum, Traffic { rx_bytes: (1 << 40) + 1, tx_bytes: 3, rx_frames: 0, tx_frames: 5 });
         assert_eq!(some.and(Traffic::NONE), some);
+    }
+
+    #[test]
+    fn uses_of_a_disk_are_added_up_and_counts_wrap() {
+        let sum = DiskUse { requests: u32::MAX, blocks: 1 << 31 }.and(DiskUse { requests: 2, blocks: 3 });
+        assert_eq!(sum, DiskUse { requests: 1, blocks: (1 << 31) + 3 });
+        assert_eq!(sum.bytes(), (1 << 43) + 3 * 4096);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::addresses::Net;
 use crate::barriers::{BarrierPlan, Barriers, Exposures};
-use crate::charges::Charges;
+use crate::charges::{Charges, DiskUse};
 use crate::claim::Claim;
 use crate::flow::Flow;
 use crate::limits::Name;
@@ -181,8 +181,9 @@ messages! {
         0x41a Network { next: Option<Slot>, net: Net },
         /// What a VM was given of what VMs share; the frames that are kept for it, that it may hold, and that it holds; and whose it is.
         0x418 Share { vm: VmId, share: Share, limit: u32 | reserve: u32, held: u32, tenant: Tenant },
-        /// The virtual disk that a VM was created with ([`crate::attachment`]), an empty name for none; and whether somebody serves it.
-        0x41f DiskOf { vm: VmId, disk: Name, mode: u16 | rate: u16, attached: bool },
+        /// The virtual disk that a VM was created with ([`crate::attachment`]), an empty name for none; whether somebody serves it;
+        /// and what was done with it for the VM.
+        0x41f DiskOf { vm: VmId, disk: Name, mode: u16 | rate: u16, attached: bool, used: DiskUse },
         /// What the processor is exposed to, and what is done about it.
         0x41b Barriers { plan: BarrierPlan },
         /// VMs that live; of them those that were admitted, that are out, and that wait for admission; VMs that were called from being out

@@ -3,6 +3,7 @@
 // The sentence above each message explains its fields.
 #![allow(missing_docs)]
 
+use crate::charges::DiskUse;
 use crate::limits::Name;
 use crate::message::messages;
 use crate::vm::{Seat, VmId};
@@ -43,6 +44,9 @@ messages! {
         0x713 Left { vm: VmId },
         /// Something of `vm` is under way, or waits: it is served as before.
         0x714 Stays { vm: VmId },
+        /// What was done with the virtual disk of `vm` since this was said last. Said half a second after the first request that it is of, and before the VM
+        /// is let go of: nothing is said for each.
+        0x715 Used { vm: VmId, done: DiskUse },
     }
 }
 

@@ -4,7 +4,7 @@
 //! on with. To the core what is written there is an allegation: it is checked before anybody is told of these VMs.
 
 use crate::attachment::Attachment;
-use crate::charges::Charges;
+use crate::charges::{Charges, DiskUse};
 use crate::claim::Claim;
 use crate::share::Share;
 use crate::swap::Bundle;
@@ -70,6 +70,8 @@ pub struct Record {
     pub ran_ticks: u64,
     /// What was charged to it beside until then.
     pub charges: Charges,
+    /// What was done with its virtual disk, wherever the VM is.
+    pub disk_use: DiskUse,
 }
 
 impl Record {
@@ -93,6 +95,7 @@ impl Record {
         bundle: Bundle::NONE,
         ran_ticks: 0,
         charges: Charges::NONE,
+        disk_use: DiskUse::NONE,
     };
 
     /// The first VM of its slot, which boot asks for: of an image, on these terms, at this address, with these arguments.
@@ -171,8 +174,8 @@ pub const fn cells_for(bytes: usize) -> usize {
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
-    assert!(size_of::<Record>() <= 176, "what a slot may cost in the core");
-    assert!(size_of::<Record>() == 176 && align_of::<Record>() == 8);
+    assert!(size_of::<Record>() <= 184, "what a slot may cost in the core");
+    assert!(size_of::<Record>() == 184 && align_of::<Record>() == 8);
     assert!(offset_of!(Record, place) == 0 && offset_of!(Record, next) == 4 && offset_of!(Record, generation) == 8);
     assert!(offset_of!(Record, image) == 12 && offset_of!(Record, ipv4) == 16 && offset_of!(Record, held_by) == 20);
     assert!(offset_of!(Record, share) == 24 && offset_of!(Record, claim) == 36);
@@ -180,7 +183,7 @@ const _: () = {
     assert!(offset_of!(Record, created_tsc) == 56 && offset_of!(Record, early) == 64);
     assert!(offset_of!(Record, disk) == 72 && offset_of!(Record, frames) == 92);
     assert!(offset_of!(Record, bundle) == 96 && offset_of!(Record, ran_ticks) == 128);
-    assert!(offset_of!(Record, charges) == 136);
+    assert!(offset_of!(Record, charges) == 136 && offset_of!(Record, disk_use) == 176);
     assert!(size_of::<Claim>() == 8 && offset_of!(Claim, limit) == 4);
     assert!(size_of::<Share>() == 12 && offset_of!(Share, rate) == 4 && offset_of!(Share, burst) == 8);
     assert!(size_of::<Cell>() == 64 && offset_of!(Cell, len) == 4 && offset_of!(Cell, bytes) == 5);

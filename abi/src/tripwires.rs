@@ -153,7 +153,7 @@ fn windows_of_vms_that_go_out() {
 fn records_of_vms() {
     use record::*;
     assert_eq!([place::FREE, place::WRITTEN, place::WAITING, place::ADMITTED], [0, 1, 2, 3]);
-    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (176, 24, 44));
+    assert_eq!((size_of::<Record>(), offset_of!(Record, share), offset_of!(Record, args)), (184, 24, 44));
     assert_eq!((size_of::<Cell>(), PIECE_BYTES, offset_of!(Cell, bytes)), (64, 59, 5));
     assert_eq!((Args::EMPTY.first(), Args::at(7).first()), (0xffff_ffff, 7));
     assert_eq!([0, 1, 59, 60, 1024].map(cells_for), [0, 1, 1, 2, 18]);
@@ -227,6 +227,10 @@ fn messages_survive_the_ring() {
     }
     let traffic = charges::Traffic { rx_bytes: 1 << 40, tx_bytes: 2, rx_frames: u32::MAX, tx_frames: 4 };
     let charges = charges::Charges { service_ticks: 1 << 50, traffic, faults: u32::MAX, wakes: 6 };
+    let disk_use = charges::DiskUse { requests: u32::MAX, blocks: 7 };
+    let used = disk_service::DiskCommand::Used { vm, done: disk_use };
+    let message = Message::from(used);
+    assert_eq!((disk_service::DiskCommand::try_from(&message), message.kind), (Ok(used), 0x715));
     for event in [
         net::NetEvent::Hello,
         net::NetEvent::Attach {
@@ -394,6 +398,7 @@ fn messages_survive_the_ring() {
         control::ControlReply::Log { next: 1 << 40, missed: 1 << 33, bytes: 7 },
         control::ControlReply::Component { index: 1, name, incarnation: 2, ran_ticks: 3 },
         control::ControlReply::Charges { vm, ran_ticks: 1, charges },
+        control::ControlReply::DiskOf { vm, disk: name, mode: 1, rate: 0xfffe, attached: true, used: disk_use },
         control::ControlReply::Account {
             tsc: 1,
             idle_ticks: 2,

@@ -3,6 +3,7 @@
 use crate::latencies::Latencies;
 use crate::rate::Rate;
 use crate::store::JOBS;
+use abi::charges::DiskUse;
 use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, DiskCompletion, DiskOrder, DiskPage, SLOTS, flags, state, status,
 };
@@ -39,6 +40,8 @@ pub struct Guest {
     requests: u64,
     errors: u32,
     latencies: Latencies,
+    /// What the core has not been told of.
+    unsaid: DiskUse,
 }
 
 /// How a VM's requests do.
@@ -80,6 +83,7 @@ impl Guest {
             requests: 0,
             errors: 0,
             latencies: Latencies::default(),
+            unsaid: DiskUse::NONE,
         }
     }
 
@@ -166,9 +170,20 @@ impl Guest {
         core::mem::take(&mut self.more)
     }
 
-    /// A request that disks were asked for has taken so many ticks, of which a second has `hz`.
-    pub fn took(&mut self, ticks: u64, hz: u64) {
+    /// A request that disks were asked for has taken so many ticks, of which a second has `hz`, and moved a block or not. Whether it is the first of those that the
+    /// core has to be told of.
+    #[must_use]
+    pub fn took(&mut self, ticks: u64, hz: u64, moved: bool) -> bool {
         self.latencies.add(ticks, hz);
+        let first = self.unsaid == DiskUse::NONE;
+        self.unsaid = self.unsaid.and(DiskUse { requests: 1, blocks: moved.into() });
+        first
+    }
+
+    /// What the core has to be told of, once.
+    #[must_use]
+    pub fn unsaid(&mut self) -> Option<DiskUse> {
+        Some(core::mem::take(&mut self.unsaid)).filter(|done| *done != DiskUse::NONE)
     }
 
     /// How its requests do.

@@ -23,6 +23,10 @@ use ring::SharedMemory;
 const BATCH: usize = 64;
 /// How often in a step requests that were taken are begun, before others come to their turn. It takes from the rings once more.
 pub const ROUNDS: usize = 2;
+/// How often in a second the core is told at most what was done for a VM.
+const ACCOUNTS: u64 = 2;
+/// VMs of which it is told in a step.
+const TOLD_AT_ONCE: usize = 16;
 /// VMs that hear of completions at the end of a step: no more than requests end in it.
 const BELLS: usize = (ROUNDS + 1) * BATCH + ROUNDS * JOBS;
 
@@ -72,7 +76,7 @@ enum Absence {
 // A seat takes no more than some hundred bytes.
 #[allow(clippy::cast_possible_truncation)]
 pub const fn tables<D: Discipline>() -> TableBytes {
-    let per_seat = size_of::<Place>() as u32 + D::SEAT_BYTES + Heap::<u64>::SEAT_BYTES;
+    let per_seat = size_of::<Place>() as u32 + D::SEAT_BYTES + 2 * Heap::<u64>::SEAT_BYTES;
     TableBytes { per_seat, per_slot: size_of::<Absence>() as u32, ..TableBytes::NONE }
 }
 
@@ -110,6 +114,8 @@ struct Flight {
     id: u32,
     /// Where what is read is to be put.
     slot: Option<u16>,
+    /// It is to write a block.
+    writes: bool,
     since: u64,
 }
 
@@ -129,6 +135,8 @@ pub struct Guests<D> {
     discipline: D,
     /// Seats whose VMs may not ask before a time.
     resting: Heap<u64>,
+    /// Seats with when the core is to be told what was done for their VMs.
+    accounts: Heap<u64>,
     uses: Uses,
     flights: [Option<Flight>; JOBS],
     bells: heapless::Vec<Seat, BELLS>,
@@ -144,6 +152,7 @@ impl<D: Discipline> Guests<D> {
             absences: tables.per_slot(),
             discipline: D::new(tables),
             resting: Heap::new(tables),
+            accounts: Heap::new(tables),
             uses,
             flights: [None; JOBS],
             bells: heapless::Vec::new(),
@@ -156,7 +165,7 @@ impl<D: Discipline> Guests<D> {
         match event {
             DiskEvent::Hello => {}
             DiskEvent::Attach { vm, seat, disk, mode, rate, again, weight } => {
-                self.release(seat);
+                self.release(seat, machine);
                 if again || self.told {
                     self.attach((vm, seat), Attachment { disk, mode, rate }, weight, again, sets, machine);
                 } else if let Some(place) = self.places.reach(seat.index()) {
@@ -171,16 +180,16 @@ impl<D: Discipline> Guests<D> {
                         continue;
                     };
                     let Ok(seat) = u16::try_from(number).map(Seat::new) else { continue };
-                    self.release(seat);
+                    self.release(seat, machine);
                     self.attach((vm, seat), Attachment { disk, mode, rate }, weight, false, sets, machine);
                 }
             }
             DiskEvent::Detach { vm, seat } => {
-                self.release(seat);
+                self.release(seat, machine);
                 machine.tell(DiskCommand::Detached { vm });
             }
             DiskEvent::Leave { vm, seat } => {
-                let left = self.leave(vm, seat);
+                let left = self.leave(vm, seat, machine);
                 machine.tell(if left { DiskCommand::Left { vm } } else { DiskCommand::Stays { vm } });
             }
             DiskEvent::Out { vm, disk, mode } => self.is_out(vm, disk, mode == mode::READ_WRITE, sets),
@@ -196,7 +205,7 @@ impl<D: Discipline> Guests<D> {
 
     /// Takes leave of the VM in a seat, which is to go out: it keeps its virtual disk, and nobody touches its pages. False, and nothing has changed, while
     /// something of it is under way, and where it has not been given its disk yet.
-    fn leave(&mut self, vm: VmId, seat: Seat) -> bool {
+    fn leave(&mut self, vm: VmId, seat: Seat, machine: &mut impl Machine) -> bool {
         let Some(place) = self.places.get_mut(seat.index()) else { return true };
         match place {
             Place::Attached(guest) if guest.vm == vm => {
@@ -209,8 +218,12 @@ impl<D: Discipline> Guests<D> {
                     // There is nowhere to write down that the disk is in use.
                     return false;
                 }
+                if let Some(done) = guest.unsaid() {
+                    machine.tell(DiskCommand::Used { vm, done });
+                }
                 *place = Place::Free;
                 self.resting.remove(seat);
+                self.accounts.remove(seat);
                 true
             }
             Place::Waits { vm: waits, .. } if *waits == vm => false,
@@ -241,8 +254,9 @@ impl<D: Discipline> Guests<D> {
     }
 
     /// Whoever had a seat has it no more.
-    fn release(&mut self, seat: Seat) {
+    fn release(&mut self, seat: Seat, machine: &mut impl Machine) {
         self.resting.remove(seat);
+        self.tell_account(seat, machine);
         let Some(place) = self.places.get_mut(seat.index()) else { return };
         if let Place::Attached(Guest { entry: Some(entry), .. }) = core::mem::take(place) {
             self.uses.give_back(entry);
@@ -349,9 +363,28 @@ impl<D: Discipline> Guests<D> {
         }
     }
 
-    /// When the next VM may ask again that has asked for as much as it may; `u64::MAX` when there is none.
+    /// When the next VM may ask again that has asked for as much as it may, or the core is to be told what was done for one; `u64::MAX` when there is none.
     pub fn due(&self) -> u64 {
-        self.resting.first().map_or(u64::MAX, |(_, due)| due)
+        let first = |heap: &Heap<u64>| heap.first().map_or(u64::MAX, |(_, due)| due);
+        first(&self.resting).min(first(&self.accounts))
+    }
+
+    /// Tells the core what was done for VMs, where it is time.
+    pub fn tell_accounts(&mut self, now: u64, machine: &mut impl Machine) {
+        for _ in 0..TOLD_AT_ONCE {
+            let Some((seat, _)) = self.accounts.first().filter(|(_, due)| *due <= now) else { return };
+            self.tell_account(seat, machine);
+        }
+    }
+
+    /// Tells the core what was done for the VM in a seat since it was told last.
+    fn tell_account(&mut self, seat: Seat, machine: &mut impl Machine) {
+        self.accounts.remove(seat);
+        if let Some(Place::Attached(guest)) = self.places.get_mut(seat.index())
+            && let Some(done) = guest.unsaid()
+        {
+            machine.tell(DiskCommand::Used { vm: guest.vm, done });
+        }
     }
 
     /// The VM in a seat has kicked its disk.
@@ -437,7 +470,10 @@ impl<D: Discipline> Guests<D> {
             return;
         }
         match ask(guest, order, flight, store, sets, disks) {
-            Ok(slot) => self.flights[flight] = Some(Flight { seat, vm, id, slot, since: now }),
+            Ok(slot) => {
+                let writes = matches!(order, DiskOrder::Write { .. });
+                self.flights[flight] = Some(Flight { seat, vm, id, slot, writes, since: now });
+            }
             Err(status) => {
                 if guest.complete(id, status) {
                     self.discipline.enqueue(seat);
@@ -450,13 +486,16 @@ impl<D: Discipline> Guests<D> {
     /// A request that the store had has ended. `memory`: where what was read lies.
     pub fn ended(&mut self, (token, outcome): (u64, Outcome), memory: &SharedMemory, (now, hz): (u64, u64)) {
         let flight = usize::try_from(token).ok().and_then(|token| self.flights.get_mut(token)?.take());
-        let Some(Flight { seat, vm, id, slot, since }) = flight else { return };
+        let Some(Flight { seat, vm, id, slot, writes, since }) = flight else { return };
         let Some(Place::Attached(guest)) = self.places.get_mut(seat.index()) else { return };
         // It has ended meanwhile, and another one has its seat.
         if guest.vm != vm {
             return;
         }
-        guest.took(now.saturating_sub(since), hz);
+        let moved = writes && outcome == Outcome::Done || matches!(outcome, Outcome::Data(_));
+        if guest.took(now.saturating_sub(since), hz, moved) {
+            self.accounts.set(seat, now.saturating_add(hz / ACCOUNTS));
+        }
         let status = match (outcome, slot) {
             (Outcome::Done, _) => status::DONE,
             (Outcome::Zeros, _) => status::ZEROS,

@@ -7,6 +7,7 @@ use crate::test_machine::{
     BUFFERS, Clock, Fake, SNAPSHOTS, SWAPS, Shared, WEB, connect_to, content, dma, set, writable,
 };
 use crate::uses::MAX_ENTRIES;
+use abi::charges::DiskUse;
 use abi::guest_disk::{
     BLOCK_BYTES, COMPLETION_SLOTS, COMPLETIONS, DiskCompletion, DiskPage, PAGES, REQUEST_SLOTS, REQUESTS, flags,
     ring_bytes, state,
@@ -27,6 +28,8 @@ struct Vms {
     pages: [SharedMemory; SEATS],
     raised: Vec<VmId>,
     commands: Vec<DiskCommand>,
+    /// What the core is told that was done for them.
+    accounts: Vec<(VmId, DiskUse)>,
 }
 
 impl Machine for Vms {
@@ -47,7 +50,10 @@ impl Machine for Vms {
     }
 
     fn tell(&mut self, command: DiskCommand) {
-        self.commands.push(command);
+        match command {
+            DiskCommand::Used { vm, done } => self.accounts.push((vm, done)),
+            command => self.commands.push(command),
+        }
     }
 }
 
@@ -127,7 +133,8 @@ impl Lab {
         let memory = dma();
         let (disks, service) = start(&platters, memory);
         let page = || SharedMemory::from_static(vec![0_u64; usize::try_from(PAGES).expect("few") * 512].leak());
-        let vms = Vms { pages: [(); SEATS].map(|()| page()), raised: Vec::new(), commands: Vec::new() };
+        let vms =
+            Vms { pages: [(); SEATS].map(|()| page()), raised: Vec::new(), commands: Vec::new(), accounts: Vec::new() };
         Lab { platters, memory, disks, service, vms, rate: 0 }
     }
 
@@ -302,6 +309,49 @@ fn the_operator_sees_how_disks_and_vms_do() {
         assert!(queue == 0 && p50 > 0 && p50 <= p99, "{disk}: {queue} {p50} {p99}");
     }
     assert_eq!((lab.service.guests.load(3), lab.disks.load(2)), (DiskReply::None, DiskReply::None));
+}
+
+#[test]
+fn the_core_is_told_what_was_done_for_a_vm_and_of_each_request_once() {
+    let mut lab = Lab::new();
+    lab.attach(1, "web", mode::READ_WRITE, false);
+    let mut own = lab.own(1);
+    own.ask(1, DiskOrder::Write { block: 10, slot: 0 });
+    own.ask(2, DiskOrder::Read { block: 10, slot: 1 });
+    // Never written: there is nothing to read. And a flush moves nothing.
+    own.ask(3, DiskOrder::Read { block: 15, slot: 2 });
+    own.ask(4, DiskOrder::Flush);
+    // The disks are not asked for it.
+    own.ask(5, DiskOrder::Read { block: u64::MAX, slot: 2 });
+    lab.kick(1);
+    lab.settle();
+    assert_eq!(own.ended().len(), 5);
+    let begun = lab.disks.host().0;
+    let due = lab.service.guests.due();
+    assert!(lab.vms.accounts.is_empty() && due < begun + 600_000, "{:?}, {due}", lab.vms.accounts);
+    let half_a_second_later = |lab: &mut Lab| {
+        lab.disks.host().sleep(due + 1_000_000);
+        lab.settle();
+        core::mem::take(&mut lab.vms.accounts)
+    };
+    assert_eq!(half_a_second_later(&mut lab), [(vm(1), DiskUse { requests: 4, blocks: 2 })]);
+    assert_eq!((half_a_second_later(&mut lab), lab.service.guests.due()), (vec![], u64::MAX), "once");
+    // Who goes leaves nothing unsaid.
+    for (number, event) in
+        [DiskEvent::Leave { vm: vm(1), seat: Seat::new(1) }, DiskEvent::Detach { vm: vm(1), seat: Seat::new(1) }]
+            .into_iter()
+            .enumerate()
+    {
+        lab.attach(1, "web", mode::READ_WRITE, true);
+        let mut own = lab.own(1);
+        own.ask(6, DiskOrder::Write { block: 12, slot: 0 });
+        lab.kick(1);
+        lab.settle();
+        assert_eq!((own.ended().len(), lab.vms.accounts.len()), (1, number));
+        lab.hear(event);
+        assert_eq!(lab.vms.accounts.last(), Some(&(vm(1), DiskUse { requests: 1, blocks: 1 })));
+        assert_eq!(lab.service.guests.due(), u64::MAX);
+    }
 }
 
 #[test]
@@ -544,6 +594,7 @@ fn a_vm_with_a_rate_waits_while_others_do_not() {
     }
     assert!((190..=216).contains(&ended[0]) && ended[1] > 2000, "{ended:?}");
     // Nobody asks any more: what is left is taken when its time has come, without a kick.
+    lab.service.guests.tell_accounts(u64::MAX, &mut lab.vms);
     let due = lab.service.guests.due();
     assert!(due > end - second / 25 && due < end + second / 25, "{due}");
     lab.hear(DiskEvent::Detach { vm: vm(0), seat: Seat::new(0) });

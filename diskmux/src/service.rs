@@ -168,6 +168,7 @@ impl<D: Discipline> Service<D> {
             *scrub = None;
         }
         guests.ring_all(machine);
+        guests.tell_accounts(time.0, machine);
         // What was done for a change makes its next step possible, and the end of others does.
         more | self.alteration.as_ref().is_some_and(|(_, current)| current.can_go_on(self.store.is_idle()))
     }

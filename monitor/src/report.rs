@@ -88,7 +88,7 @@ impl Display for Report<'_> {
                 write!(f, " burst={} reserve_frames={reserve} limit_frames={limit} held_frames={held}", share.burst)?;
                 if tenant.is_unsaid() { Ok(()) } else { write!(f, " tenant={tenant}") }
             }
-            ControlReply::DiskOf { vm, disk, mode, rate, attached } => {
+            ControlReply::DiskOf { vm, disk, mode, rate, attached, used } => {
                 let how = if mode == abi::attachment::mode::READ_ONLY { "ro" } else { "rw" };
                 let state = if attached { "attached" } else { "waiting" };
                 write!(f, "disk index={} incarnation={} name={disk} mode={how} rate=", vm.slot, vm.generation)?;
@@ -96,7 +96,7 @@ impl Display for Report<'_> {
                     0 | abi::attachment::UNLIMITED => f.write_str("unlimited")?,
                     rate => write!(f, "{rate}")?,
                 }
-                write!(f, " state={state}")
+                write!(f, " state={state} requests={} bytes={}", used.requests, used.bytes())
             }
             ControlReply::Barriers { plan } => write!(
                 f,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::host::Asked;
-use abi::charges::{Charges, Traffic};
+use abi::charges::{Charges, DiskUse, Traffic};
 use abi::flow::Flow;
 use core::fmt::Arguments;
 
@@ -319,6 +319,7 @@ impl Core {
                         mode: abi::attachment::mode::READ_ONLY,
                         rate: 0,
                         attached: true,
+                        used: DiskUse { requests: 12, blocks: 10 },
                     }
                 }
                 None => missing,

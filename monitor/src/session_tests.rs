@@ -202,7 +202,12 @@ fn one_vm() {
     let share = "share index=3 incarnation=1 weight=300 rate=unlimited burst=65536 reserve_frames=24 limit_frames=4109 held_frames=12";
     let vm = format!("vm index=3 incarnation=1 {VM_REST}");
     assert_eq!(fresh("vm 3", &[3]), [vm.as_str(), share, &format!("charges index=3 {CHARGES}"), "done vm"]);
-    assert!(fresh("vm 9", &[9])[1].ends_with(" held_frames=12 tenant=blue"));
+    let shown = fresh("vm 9", &[9]);
+    assert!(shown[1].ends_with(" held_frames=12 tenant=blue"));
+    assert_eq!(
+        shown[3],
+        "disk index=9 incarnation=1 name=web mode=ro rate=unlimited state=attached requests=12 bytes=40960"
+    );
     assert_eq!(fresh("vm 4", &[3]), ["error vm: no VM in slot 4; \"vms\" lists them"]);
 }
 

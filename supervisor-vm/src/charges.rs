@@ -3,7 +3,7 @@
 use crate::exposition::{Page, label, seconds};
 use crate::node::{Node, Vm};
 use crate::refusal::said;
-use abi::charges::Charges;
+use abi::charges::{Charges, DiskUse};
 use abi::control::{ControlReply, ControlRequest};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,16 +16,23 @@ pub struct Bills {
     bytes: Page,
     faults: Page,
     wakes: Page,
+    disk_requests: Page,
+    disk_bytes: Page,
     tenants: BTreeMap<String, Sum>,
     /// Ticks as seconds.
     seconds: fn(u64) -> String,
 }
+
+/// A metric's name, what it is, and which of the sums.
+type Figure = (&'static str, &'static str, fn(&Sum) -> u64);
 
 /// What the VMs of a tenant are charged with together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     ticks: u64,
     bytes: u64,
+    disk_requests: u64,
+    disk_bytes: u64,
 }
 
 impl Bills {
@@ -45,6 +52,14 @@ impl Bills {
             bytes: begin("foraker_vm_frame_bytes_total", "Bytes of the frames that a VM got (rx) and sent (tx)."),
             faults: begin("foraker_vm_page_faults_total", "Pages that a VM waited for."),
             wakes: begin("foraker_vm_wakes_total", "Times that a VM was woken from idling."),
+            disk_requests: begin(
+                "foraker_vm_disk_requests_total",
+                "Requests of a VM to its virtual disk that the disks were asked for.",
+            ),
+            disk_bytes: begin(
+                "foraker_vm_disk_bytes_total",
+                "Bytes that a VM has read from and written to its virtual disk.",
+            ),
             tenants: BTreeMap::new(),
             seconds,
         }
@@ -63,12 +78,20 @@ impl Bills {
             return Ok(());
         }
         self.show(labels, &charges);
+        let reply = node.ask(ControlRequest::DiskOf { slot }, drop).await.map_err(said)?;
+        let used = match reply {
+            ControlReply::DiskOf { vm: id, disk, used, .. } if id == vm.id && !disk.is_empty() => Some(used),
+            _ => None,
+        };
+        if let Some(used) = used {
+            self.show_disk(labels, used);
+        }
         let reply = node.ask(ControlRequest::Share { slot }, drop).await.map_err(said)?;
         if let ControlReply::Share { vm: id, tenant, .. } = reply
             && id == vm.id
             && !tenant.is_unsaid()
         {
-            self.sum(tenant.to_string(), ran_ticks, &charges);
+            self.sum(tenant.to_string(), ran_ticks, &charges, used.unwrap_or_default());
         }
         Ok(())
     }
@@ -86,26 +109,52 @@ impl Bills {
         self.wakes.sample("foraker_vm_wakes_total", labels, wakes);
     }
 
-    fn sum(&mut self, tenant: String, ran_ticks: u64, charges: &Charges) {
+    fn show_disk(&mut self, labels: &str, used: DiskUse) {
+        self.disk_requests.sample("foraker_vm_disk_requests_total", labels, used.requests);
+        self.disk_bytes.sample("foraker_vm_disk_bytes_total", labels, used.bytes());
+    }
+
+    fn sum(&mut self, tenant: String, ran_ticks: u64, charges: &Charges, used: DiskUse) {
         let sum = self.tenants.entry(tenant).or_default();
         sum.ticks = sum.ticks.saturating_add(ran_ticks).saturating_add(charges.service_ticks);
         let bytes = charges.traffic.rx_bytes.saturating_add(charges.traffic.tx_bytes);
         sum.bytes = sum.bytes.saturating_add(bytes);
+        sum.disk_requests = sum.disk_requests.saturating_add(used.requests.into());
+        sum.disk_bytes = sum.disk_bytes.saturating_add(used.bytes());
     }
 
     /// Puts all that was added behind what is on the page.
     pub fn put(self, page: &mut Page) {
-        let Bills { service, frames, bytes, faults, wakes, tenants, seconds } = self;
-        [service, frames, bytes, faults, wakes].iter().for_each(|metric| page.append(metric));
+        let Bills { service, frames, bytes, faults, wakes, disk_requests, disk_bytes, tenants, seconds } = self;
+        [service, frames, bytes, faults, wakes, disk_requests, disk_bytes]
+            .iter()
+            .for_each(|metric| page.append(metric));
         // Those of VMs that have ended are not in it: it goes down when one ends.
         let help = "Time charged to the living VMs of a tenant, their own included.";
         page.metric("foraker_tenant_cpu_seconds", "gauge", help);
         for (tenant, sum) in &tenants {
             page.sample("foraker_tenant_cpu_seconds", &of_tenant(tenant), seconds(sum.ticks));
         }
-        page.metric("foraker_tenant_frame_bytes", "gauge", "Bytes of frames either way of the living VMs of a tenant.");
-        for (tenant, sum) in &tenants {
-            page.sample("foraker_tenant_frame_bytes", &of_tenant(tenant), sum.bytes);
+        let figures: [Figure; 3] = [
+            ("foraker_tenant_frame_bytes", "Bytes of frames either way of the living VMs of a tenant.", |sum| {
+                sum.bytes
+            }),
+            (
+                "foraker_tenant_disk_requests",
+                "Requests to virtual disks that the disks were asked for, of the living VMs of a tenant.",
+                |sum| sum.disk_requests,
+            ),
+            (
+                "foraker_tenant_disk_bytes",
+                "Bytes that the living VMs of a tenant have read from and written to virtual disks.",
+                |sum| sum.disk_bytes,
+            ),
+        ];
+        for (name, help, of) in figures {
+            page.metric(name, "gauge", help);
+            for (tenant, sum) in &tenants {
+                page.sample(name, &of_tenant(tenant), of(sum));
+            }
         }
     }
 }
@@ -160,10 +209,14 @@ mod tests {
         let mut bills = Bills::new(|ticks| ticks.to_string());
         for (tenant, ran_ticks) in [("blue", 10), ("red", 1), ("blue", 30)] {
             bills.show("vm=\"vm0.1\"", &charges);
-            bills.sum(tenant.to_string(), ran_ticks, &charges);
+            let used = DiskUse { requests: u32::MAX, blocks: 3 };
+            bills.show_disk("vm=\"vm0.1\"", used);
+            bills.sum(tenant.to_string(), ran_ticks, &charges, used);
         }
-        assert_eq!(bills.tenants["blue"], Sum { ticks: 50, bytes: 240 });
-        assert_eq!(bills.tenants["red"], Sum { ticks: 6, bytes: 120 });
+        let (disk_requests, disk_bytes) = (u64::from(u32::MAX), 3 * 4096);
+        let blue = Sum { ticks: 50, bytes: 240, disk_requests: 2 * disk_requests, disk_bytes: 2 * disk_bytes };
+        assert_eq!(bills.tenants["blue"], blue);
+        assert_eq!(bills.tenants["red"], Sum { ticks: 6, bytes: 120, disk_requests, disk_bytes });
         let mut page = Page::default();
         bills.put(&mut page);
         let text = page.text();
@@ -175,6 +228,10 @@ mod tests {
             "foraker_vm_service_seconds_total{vm=\"vm0.1\"} 5\n",
             "foraker_tenant_cpu_seconds{tenant=\"red\"} 6\n",
             "foraker_tenant_frame_bytes{tenant=\"blue\"} 240\n",
+            "foraker_vm_disk_requests_total{vm=\"vm0.1\"} 4294967295\n",
+            "foraker_vm_disk_bytes_total{vm=\"vm0.1\"} 12288\n",
+            "foraker_tenant_disk_requests{tenant=\"red\"} 4294967295\n",
+            "foraker_tenant_disk_bytes{tenant=\"blue\"} 24576\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }

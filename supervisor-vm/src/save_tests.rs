@@ -7,6 +7,7 @@ use crate::names::Named;
 use crate::restore;
 use crate::state::{NO_IMAGE, State};
 use crate::store::Store;
+use abi::charges::DiskUse;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::flow::Flow;
 use abi::limits::Name;
@@ -44,6 +45,7 @@ fn machine(boot: u64, bytes: &[u8]) -> Told {
                 mode: 0,
                 rate: 0,
                 attached: true,
+                used: DiskUse::NONE,
             },
             ControlRequest::Image { image } if image.number() == 3 => {
                 ControlReply::Image { image, name: name("httpd"), memory_bytes: 1 << 20 }

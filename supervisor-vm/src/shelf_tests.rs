@@ -6,6 +6,7 @@ use crate::images::{count, list, put, remove, show};
 use crate::names::Named;
 use crate::query::ListQuery;
 use crate::restore;
+use abi::charges::DiskUse;
 use abi::control::ControlReply;
 use abi::image::BYTES;
 use abi::limits::Name;
@@ -45,7 +46,7 @@ impl Core {
             ControlRequest::Boot => ControlReply::Boot { low: 1, high: 9 },
             ControlRequest::DiskOf { slot } => {
                 let vm = VmId::new(slot.number(), 1);
-                ControlReply::DiskOf { vm, disk: of("operator"), mode: 0, rate: 0, attached: true }
+                ControlReply::DiskOf { vm, disk: of("operator"), mode: 0, rate: 0, attached: true, used: DiskUse::NONE }
             }
             ControlRequest::Image { image } if image.number() == 0 => {
                 ControlReply::Image { image, name: of("httpd"), memory_bytes: 1 << 20 }

@@ -258,6 +258,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// The virtual disk of the VM in a slot.
     fn describe_disk(&mut self, slot: Slot) -> Option<ControlReply> {
+        let used = self.vms.disk_use(slot);
         let (vm, Attachment { disk, mode, rate }, attached) = match self.absent(slot) {
             Some(seed) => (seed.id, seed.disk, false),
             None => {
@@ -265,7 +266,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 (vm.id, vm.attachment, vm.life.shared().contains(Devices::DISK))
             }
         };
-        Some(ControlReply::DiskOf { vm, disk, mode, rate, attached })
+        Some(ControlReply::DiskOf { vm, disk, mode, rate, attached, used })
     }
 
     /// What lies in the pool, and what was counted of VMs that go out and come in.

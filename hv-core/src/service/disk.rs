@@ -70,6 +70,12 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     }
                 }
             }
+            DiskCommand::Used { vm, done } => {
+                // One that has ended meanwhile is charged with nothing.
+                if let Some(slot) = vms.by_id(vm).filter(is_its).map(|vm| vm.slot()) {
+                    vms.use_disk(slot, done);
+                }
+            }
             DiskCommand::Stays { vm } => {
                 if let Some(vm) = vms.by_id(vm).filter(is_its).filter(|vm| vm.life.is_leaving()) {
                     cpu.stay(vm, Stays::Busy);

@@ -8,7 +8,7 @@ use super::vm::Vm;
 use crate::memory::PhysAddr;
 use crate::memory::phys::index;
 use abi::attachment::Attachment;
-use abi::charges::Charges;
+use abi::charges::{Charges, DiskUse};
 use abi::claim::Claim;
 use abi::limits::LIVE_IMAGES;
 use abi::record::{Args, Cell, NONE, Record, place};
@@ -400,6 +400,18 @@ impl<B: Backend> Table<B> {
     /// The virtual disk of the VM in a slot.
     pub fn disk(&self, slot: Slot) -> Attachment {
         self.record(slot).map_or(Attachment::NONE, |record| record.disk)
+    }
+
+    /// What was done with it for that VM, wherever that is: the context of one that is in has no room for it.
+    pub fn disk_use(&self, slot: Slot) -> DiskUse {
+        self.record(slot).map_or(DiskUse::NONE, |record| record.disk_use)
+    }
+
+    /// So much more was done with it.
+    pub fn use_disk(&mut self, slot: Slot, done: DiskUse) {
+        if let Some(record) = self.records.get_mut(slot.index()) {
+            record.disk_use = record.disk_use.and(done);
+        }
     }
 
     /// What the VM in a slot may claim of the machine's memory.

@@ -7,6 +7,7 @@ use crate::log::capture::{heard_of, listen};
 use crate::memory::core_memory;
 use crate::vm::{Devices, End, Queue};
 use abi::attachment::Attachment;
+use abi::charges::DiskUse;
 use abi::component::{ERROR_ARGUMENT, layout, syscall};
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::disk_service::{DiskCommand, no_disk};
@@ -173,10 +174,32 @@ fn whose_virtual_disk_is_whose_is_told() {
     let mut machine = machine();
     let vm = machine.create_with_disk("log");
     let Attachment { disk, mode, rate } = attachment("log");
-    let told = ControlReply::DiskOf { vm, disk, mode, rate, attached: true };
+    let told = ControlReply::DiskOf { vm, disk, mode, rate, attached: true, used: DiskUse::NONE };
     assert_eq!(machine.request(ControlRequest::DiskOf { slot: vm.slot }), [told]);
     let nobody = ControlReply::Done { status: status::NOT_FOUND, value: 0 };
     assert_eq!(machine.request(ControlRequest::DiskOf { slot: Slot::new(7) }), [nobody]);
+}
+
+#[test]
+fn a_vm_is_charged_with_what_its_own_striper_says() {
+    let mut machine = machine();
+    let (vm, other) = (machine.create_with_disk("log"), machine.create(WITH_NIC));
+    machine.settle_again();
+    let [striper, stranger] = [Service::Disk, Service::Net].map(|of| machine.kernel.cpu.endpoints.first(of));
+    let stale = VmId { generation: vm.generation + 1, ..vm };
+    let done = DiskUse { requests: u32::MAX, blocks: 1 };
+    for (from, vm) in [(striper, vm), (striper, vm), (stranger, vm), (striper, stale), (striper, other)] {
+        assert_eq!(machine.kernel.disk_command(from, &DiskCommand::Used { vm, done }.into()), Ok(()));
+    }
+    let used = |machine: &mut Machine<true>, vm: VmId| machine.kernel.vms.disk_use(vm.slot);
+    assert_eq!(used(&mut machine, vm), DiskUse { requests: u32::MAX - 1, blocks: 2 });
+    assert_eq!(used(&mut machine, other), DiskUse::NONE, "it has no disk");
+    // Who comes into the slot next begins with nothing.
+    machine.end(vm);
+    machine.settle_again();
+    let next = machine.create_with_disk("log");
+    assert_eq!((next.slot, used(&mut machine, next)), (vm.slot, DiskUse::NONE));
+    machine.audit();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::kernel::Kernel;
 use crate::memory::core_memory;
 use crate::vm::{Devices, DiskTold, State};
 use abi::attachment::Attachment;
+use abi::charges::DiskUse;
 use abi::control::{ControlReply, ControlRequest};
 use abi::disk_service::{DiskCommand, DiskEvent};
 use abi::guest::pending;
@@ -91,9 +92,14 @@ fn is_at_home(machine: &mut Machine<true>, vm: VmId) -> bool {
 fn it_keeps_its_disk_and_finds_its_rings_as_they_were() {
     let (mut machine, vms) = machine(2);
     let before = epochs(&mut machine, vms[0]);
+    let (striper, used) = (machine.kernel.cpu.endpoints.first(Service::Disk), DiskUse { requests: 7, blocks: 5 });
+    for done in [DiskUse { requests: 3, blocks: 3 }, DiskUse { requests: 4, blocks: 2 }] {
+        assert_eq!(machine.kernel.disk_command(striper, &DiskCommand::Used { vm: vms[0], done }.into()), Ok(()));
+    }
     put_out(&mut machine, vms[0]);
     assert_eq!(known(&machine), (vec![vms[1]], vec![vms[0]]));
-    let told = |attached| ControlReply::DiskOf { vm: vms[0], disk: log().disk, mode: log().mode, rate: 0, attached };
+    let told =
+        |attached| ControlReply::DiskOf { vm: vms[0], disk: log().disk, mode: log().mode, rate: 0, attached, used };
     let asked = |machine: &mut Machine<true>| machine.request(ControlRequest::DiskOf { slot: vms[0].slot });
     assert_eq!(asked(&mut machine), [told(false)]);
     bring_in(&mut machine, vms[0], pending::NIC);

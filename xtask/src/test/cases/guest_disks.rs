@@ -159,12 +159,7 @@ fn written(lab: &Lab, kind: DiskKind) -> Result<()> {
     running.wait_for_since(mark, "disk-log: done", SOON)?;
     let slot = create(&running, "disk=other mode=load")?;
     running.wait_for("disk-log: load begins", SOON)?;
-    let lines = running.monitor(&format!("vm {slot}"))?;
-    let shown = format!("disk index={slot} incarnation=");
-    let shown = lines
-        .iter()
-        .any(|line| line.contains(&shown) && line.ends_with(" name=other mode=rw rate=unlimited state=attached"));
-    ensure(shown, || lines.join("\n"))?;
+    charged(&running, slot)?;
     seen(&running, slot)?;
     running.monitor(&format!("shutdown {slot}"))?;
     running.wait_for("disk-log: load ok", SOON)?;
@@ -175,6 +170,24 @@ fn written(lab: &Lab, kind: DiskKind) -> Result<()> {
     create(&running, "disk=log append=0")?;
     running.wait_for("disk-log: records=6 last=6", SOON)?;
     running.power_off()
+}
+
+/// `vm` shows the disk of the VM in a slot, and before long what that has done with it.
+fn charged(running: &Running, slot: u64) -> Result<()> {
+    let end = Instant::now() + SOON;
+    loop {
+        let lines = running.monitor(&format!("vm {slot}"))?;
+        let shown = format!("disk index={slot} incarnation=");
+        let line = lines.iter().find(|line| line.contains(&shown)).context(|| lines.join("\n"))?;
+        ensure(line.contains(" name=other mode=rw rate=unlimited state=attached requests="), || line.clone())?;
+        let (requests, bytes) = (number(line, "requests").unwrap_or(0), number(line, "bytes").unwrap_or(0));
+        ensure(bytes <= requests * 4096, || format!("more blocks than requests: {line}"))?;
+        if bytes != 0 {
+            return Ok(());
+        }
+        ensure(Instant::now() < end, || format!("nothing was charged: {line}"))?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn shared(_: &Lab) -> Result<()> {
