@@ -149,6 +149,8 @@ messages! {
         /// What was logged from a position on, `u64::MAX` for the earliest that is kept: the core writes as many bytes as there is room for. Positions count
         /// the bytes since the core's first line. Answered by `Log`; [`status::BAD_REQUEST`] for a piece that is no place in the request page.
         0x454 LogRead { from: u64, to: Piece },
+        /// All that was logged in front of a position is written down, says a VM; a component only asks. Answered by `Noted`.
+        0x461 Noted { until: u64 },
         /// Power the machine off. No answer.
         0x40a PowerOff,
     }
@@ -220,6 +222,8 @@ messages! {
         0x44a Console { vm: VmId, next: u64, missed: u64, bytes: u32 },
         /// So many bytes of the log were written into the request page, as for `Console`.
         0x455 Log { next: u64, missed: u64, bytes: u32 },
+        /// The position behind the last that was logged; in front of which all is written down; and how many VMs control the machine now.
+        0x462 Noted { end: u64, until: u64, vms: u32 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },
         /// State of a component: how often it was started, and the time it ran.

@@ -373,12 +373,14 @@ fn messages_survive_the_ring() {
         control::ControlRequest::ConsoleRead { vm, from: u64::MAX, to: args },
         control::ControlRequest::ConsoleWrite { vm, from: args },
         control::ControlRequest::LogRead { from: u64::MAX, to: args },
+        control::ControlRequest::Noted { until: u64::MAX },
     ] {
         assert_eq!(control::ControlRequest::try_from(&Message::from(request)), Ok(request));
     }
     let name = limits::Name::new("netmux").expect("short");
     for reply in [
         control::ControlReply::Frames { owner: name, frames: 5, owners: 6, kept: 7 },
+        control::ControlReply::Noted { end: u64::MAX, until: 1 << 40, vms: 2 },
         control::ControlReply::Flow {
             tenant,
             flow: flow::Flow { wakes: 3, rate: 1 << 31 },
@@ -529,12 +531,13 @@ fn messages_survive_the_ring() {
             Request::AdjustClock { by_ns: 0, ppm: 0 },
             Request::Boot,
             Request::LogRead { from: 0, to },
+            Request::Noted { until: 0 },
         ]
         .map(|request| Message::from(request).kind),
         [
             0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407, 0x408, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f,
             0x421, 0x422, 0x423, 0x424, 0x425, 0x426, 0x427, 0x428, 0x429, 0x42a, 0x42b, 0x42c, 0x42d, 0x42e, 0x42f,
-            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438, 0x448, 0x449, 0x450, 0x452, 0x454
+            0x430, 0x431, 0x434, 0x435, 0x436, 0x437, 0x438, 0x448, 0x449, 0x450, 0x452, 0x454, 0x461
         ]
     );
     use control::status::*;

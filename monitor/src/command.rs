@@ -113,11 +113,17 @@ pub const HELP: [(&str, &str, &str); 24] = [
     ("poweroff", "", "powers the machine off"),
 ];
 
-/// Whether a line asks for what is written down: it changes something, or shows the inside of a VM. What is no command is not.
+/// Whether a line asks for what is written down. What is no command is not.
 pub fn is_noted(line: &str) -> bool {
-    matches!(
-        Command::parse(line, &mut Arguments::new()),
-        Ok(Command::Kill(_)
+    Command::parse(line, &mut Arguments::new()).is_ok_and(|command| command.is_noted())
+}
+
+impl Command {
+    /// Whether it is written down: it changes something, or shows the inside of a VM.
+    pub fn is_noted(&self) -> bool {
+        // Each one is named, so that another one is not forgotten.
+        match self {
+            Command::Kill(_)
             | Command::Snapshot(..)
             | Command::Policy(..)
             | Command::Quota(..)
@@ -127,11 +133,27 @@ pub fn is_noted(line: &str) -> bool {
             | Command::Identity(..)
             | Command::State(_)
             | Command::Restore(_)
-            | Command::PowerOff)
-    )
-}
+            | Command::PowerOff => true,
+            Command::Help
+            | Command::Vms
+            | Command::Vm(_)
+            | Command::Frames
+            | Command::Frame(_)
+            | Command::Components
+            | Command::Images
+            | Command::Machine
+            | Command::Wakes
+            | Command::Charges
+            | Command::Swap
+            | Command::Disks
+            | Command::Scrub(_)
+            | Command::Policies
+            | Command::Tenants
+            // It changes what the monitor has, and a VM only with `restore`.
+            | Command::Load(_) => false,
+        }
+    }
 
-impl Command {
     /// The command on a line of printable ASCII; extra boot arguments are put into `args`.
     ///
     /// # Errors

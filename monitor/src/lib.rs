@@ -13,6 +13,7 @@ mod disks;
 pub mod editor;
 pub mod host;
 pub mod mistake;
+pub mod power;
 mod processor;
 mod quota;
 mod refusal;

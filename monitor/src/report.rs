@@ -178,6 +178,7 @@ impl Display for Report<'_> {
                 }
             }
             ControlReply::Log { next, missed, bytes } => write!(f, "log next={next} missed={missed} bytes={bytes}"),
+            ControlReply::Noted { end, until, vms } => write!(f, "noted end={end} until={until} vms={vms}"),
             ControlReply::Console { vm, next, missed, bytes } => {
                 write!(f, "console vm={vm} next={next} missed={missed} bytes={bytes}")
             }

@@ -145,6 +145,10 @@ impl Session {
             }
             _ => first_step(command),
         };
+        if command == Command::PowerOff {
+            // There is no answer: this is the last chance to say something, and what is said is written down before the machine goes off.
+            host.print(format_args!("done poweroff"));
+        }
         self.known.clear();
         self.flow = None;
         self.composition.moved = 0;
@@ -270,6 +274,7 @@ impl Session {
             (Step::Holder(_, seat), reply) if matches!(reply, ControlReply::DiskOf { .. }) || none_left => {
                 self.judge_holder(job.command, seat, reply, host)
             }
+            (Step::Noted(..), reply) => self.power_off_when_noted(job, reply, host),
             (Step::Network, ControlReply::Network { net, next }) => {
                 self.composition.net = net;
                 // Where none is free, the core says so when it is asked for the VM.
@@ -410,7 +415,7 @@ impl Session {
         // Bounded: each round sends a request, of which one can be pending, or ends.
         while let Some(Job { command, step }) = self.job {
             let (request, next) = match step {
-                Step::Disks(_) | Step::Refused(..) => return,
+                Step::Disks(_) | Step::Refused(..) | Step::Pause(..) => return,
                 Step::Network if self.wants_disk(command) => return self.ask_disks(command, Walk::VmLoad(0), host),
                 Step::Names(index) => (ControlRequest::Image { image: ImageId::new(index) }, Step::Names(index + 1)),
                 Step::Walk(index) => {
@@ -440,11 +445,12 @@ impl Session {
                     }
                     (request, Step::Walk(index + 1))
                 }
-                Step::Find | Step::Network | Step::ImageArguments | Step::Holder(..) | Step::Last
+                Step::Find | Step::Network | Step::ImageArguments | Step::Holder(..) | Step::Noted(..) | Step::Last
                     if self.pending.is_some() =>
                 {
                     return;
                 }
+                Step::Noted(..) => (ControlRequest::Noted { until: 0 }, step),
                 Step::Network => match self.network_request(command, host) {
                     Some(request) => (request, step),
                     None => return,
@@ -453,7 +459,7 @@ impl Session {
                     (ControlRequest::ImageArguments { image: self.composition.image, to: IMAGE_ARGS }, step)
                 }
                 Step::Holder(slot, _) => (ControlRequest::DiskOf { slot }, step),
-                Step::Find | Step::Last => match self.only_request(command, host) {
+                Step::Find | Step::Last => match self.only_request(command) {
                     Some(request) => (request, step),
                     None => return,
                 },
@@ -465,9 +471,6 @@ impl Session {
                 print_full(command, host);
                 self.finish();
                 return;
-            }
-            if command == Command::PowerOff {
-                return self.finish();
             }
             self.job = Some(Job { command, step: next });
         }
@@ -490,7 +493,7 @@ impl Session {
 
     /// The request of a command that has only one; for those that end a VM, the one that finds it. `None` when it cannot
     /// be made, and the command has ended.
-    fn only_request(&mut self, command: Command, host: &mut impl Host) -> Option<ControlRequest> {
+    fn only_request(&mut self, command: Command) -> Option<ControlRequest> {
         Some(match command {
             Command::Frames => ControlRequest::Frames,
             Command::Frame(address) => ControlRequest::Frame { address },
@@ -504,13 +507,9 @@ impl Session {
             | Command::Identity(slot, ..)
             | Command::State(slot)
             | Command::Restore(slot) => ControlRequest::Vm { slot },
-            Command::PowerOff => {
-                // There is no answer: this is the last chance to say something.
-                host.print(format_args!("done poweroff"));
-                ControlRequest::PowerOff
-            }
             Command::Create(..)
             | Command::Help
+            | Command::PowerOff
             | Command::Vms
             | Command::Charges
             | Command::Components
@@ -592,6 +591,7 @@ fn first_step(command: Command) -> Step {
         | Command::Quota(..)
         | Command::Restore(_) => Step::Find,
         Command::Create(..) => Step::Network,
+        Command::PowerOff => Step::Noted(None, 0),
         _ => Step::Last,
     }
 }

@@ -88,20 +88,52 @@ fn no_vm_is_created_for_a_disk_that_another_one_has() {
 
 #[test]
 fn what_changes_something_is_noted() {
-    use crate::command::is_noted;
-    for line in [
+    use crate::command::{HELP, is_noted};
+    let noted = [
         "kill netmux",
         "create httpd disk=a",
+        "destroy 1",
+        "shutdown 1",
+        "identity 1 addr=10.0.2.99",
+        "restore 1",
         "policy sched fair",
         "tenants a vms=1",
         "poweroff",
         "state 3",
         "disk snapshot a b",
-    ] {
+    ];
+    let others = [
+        "help",
+        "vms",
+        "vm 1",
+        "frames",
+        "frames 4096",
+        "components",
+        "images",
+        "machine",
+        "wakes",
+        "charges",
+        "swap",
+        "disks",
+        "scrub a",
+        "policy",
+        "tenants",
+        "load 0 00",
+    ];
+    for line in noted {
         assert!(is_noted(line), "{line}");
     }
-    for line in ["", "vms", "policy", "tenants", "kill", "help", "disks", "nonsense kill"] {
+    for line in others {
+        assert!(Command::parse(line, &mut crate::arguments::Arguments::new()).is_ok(), "{line}");
         assert!(!is_noted(line), "{line}");
+    }
+    for line in ["", "kill", "nonsense kill", "poweroff now"] {
+        assert!(!is_noted(line), "{line}");
+    }
+    // Each command is among them.
+    for (word, ..) in HELP {
+        let known = |line: &&str| line.split(' ').next() == Some(word);
+        assert!(noted.iter().chain(&others).any(known), "{word}: is it written down?");
     }
 }
 
@@ -518,6 +550,39 @@ fn the_machine_is_switched_off() {
     let mut core = Core::default();
     assert_eq!(run(&mut Session::new(4), &mut core, "poweroff"), ["done poweroff"]);
     assert!(core.off);
+}
+
+/// Pauses until a machine goes off that writes so much down at each look.
+fn pauses_until_off(step: u64) -> u16 {
+    let mut core = Core { writers: 1, noted: [0, step], ..Core::with_vms(&[0]) };
+    let mut session = Session::new(4);
+    session.line("poweroff", &mut core);
+    assert_eq!(core.output, ["done poweroff"], "it is said first, since it is written down with its end");
+    let mut pauses = 0;
+    while !core.off {
+        for reply in core.answer() {
+            session.reply(&reply, &mut core);
+        }
+        if session.pauses() {
+            pauses += 1;
+            assert!(core.requests.is_empty() && session.busy());
+            session.go_on(&mut core);
+        }
+        assert!(pauses < 1_000, "it never goes off");
+    }
+    assert!(!session.busy() && !session.pauses());
+    assert_eq!(core.output.len(), 1);
+    pauses
+}
+
+#[test]
+fn the_machine_goes_off_when_that_is_written_down_or_nobody_does() {
+    use crate::power::{LOOKS_MOST, PAUSES};
+    // Up to 500 is waited for, however much is logged meanwhile.
+    assert_eq!(pauses_until_off(500), 1);
+    assert_eq!(pauses_until_off(100), 5);
+    assert_eq!(pauses_until_off(0), LOOKS_MOST);
+    assert_eq!(u64::from(LOOKS_MOST) / PAUSES, 2, "seconds, less than those after which the plug is pulled");
 }
 
 #[test]

@@ -25,6 +25,10 @@ pub(crate) enum Step {
     Holder(Slot, u16),
     /// The core has refused a VM with this status because of its tenant, which is being asked about.
     Refused(u32, Beyond),
+    /// The core is being asked how much of the log is written down: up to this position is waited for, once that is known, and it was asked so often.
+    Noted(Option<u64>, u16),
+    /// It is asked so again when a while has passed.
+    Pause(Option<u64>, u16),
     /// The last request has been sent.
     Last,
 }

@@ -2,6 +2,7 @@
 
 pub use crate::com1::DONE;
 use crate::com1::Ear;
+use crate::keep::How;
 use crate::node::Node;
 use crate::save;
 use abi::control::{ControlReply, ControlRequest};
@@ -64,15 +65,39 @@ async fn note_all(node: &Node) -> Result<(), ilwaco::control::Error> {
     }
 }
 
+/// Tells the core up to where all is written down that was done on COM1, for who waits for that there; and the machine's log the hash of the last line about it. What is
+/// told is `told` then.
+///
+/// # Errors
+///
+/// As [`ilwaco::control::Control::ask`].
+async fn tell_noted(node: &Node, ear: &mut Ear, told: &mut u64) -> Result<(), ilwaco::control::Error> {
+    // What has to be kept and is not yet is told of when it is.
+    if ear.heard() == *told || matches!(node.keep.how.get(), How::Unkept(_)) {
+        return Ok(());
+    }
+    if let Some((number, hash)) = ear.take_last() {
+        log::info!("audit: line {number} is {hash}");
+    }
+    let until = ear.heard();
+    node.ask(ControlRequest::Noted { until }, drop).await?;
+    *told = until;
+    Ok(())
+}
+
 /// Writes down for ever who ends, and what is done on COM1.
 pub async fn watch(node: Rc<Node>) {
     let mut ear = Ear::new(&node.keep);
+    let mut told = 0;
     loop {
         if let Err(why) = ear.listen(&node).await {
             log::warn!("audit: the core does not say what it has logged: {why}");
         }
         if let Err(error) = note_ended(&node).await {
             log::warn!("audit: the core does not say who has ended: {error}");
+        }
+        if let Err(error) = tell_noted(&node, &mut ear, &mut told).await {
+            log::warn!("audit: the core does not hear how much is written down: {error}");
         }
         sleep(EACH).await;
     }

@@ -22,6 +22,8 @@ pub struct Ear {
     from: u64,
     text: Text,
     begun: Option<String>,
+    /// The last line that it has written down since somebody asked for it.
+    last: Option<(u64, String)>,
 }
 
 /// What a line of the log says of the operator's line.
@@ -46,7 +48,7 @@ impl Ear {
     /// One that has heard as much as is kept.
     pub fn new(keep: &Keep) -> Ear {
         let heard = keep.boot.get().heard;
-        Ear { from: if heard == 0 { u64::MAX } else { heard }, text: Text::default(), begun: None }
+        Ear { from: if heard == 0 { u64::MAX } else { heard }, text: Text::default(), begun: None, last: None }
     }
 
     /// Writes down what was done since it has last listened.
@@ -79,12 +81,23 @@ impl Ear {
             Some(Heard::Begun(words)) => self.begun = Some(words.to_string()),
             Some(Heard::Ended(outcome)) => {
                 let Some(what) = self.begun.take() else { return };
-                node.audit.borrow_mut().add(unix_millis(), WHO, &what, outcome);
-                let rest = u64::try_from(self.text.bytes.len()).unwrap_or(0);
-                node.keep.note_heard(self.from.saturating_sub(rest));
+                self.last = Some(node.audit.borrow_mut().add(unix_millis(), WHO, &what, outcome));
+                node.keep.note_heard(self.heard());
             }
             None => {}
         }
+    }
+
+    /// The position up to which it has listened.
+    pub fn heard(&self) -> u64 {
+        // Of a line only whole ones are looked at.
+        let rest = u64::try_from(self.text.bytes.len()).unwrap_or(0);
+        if self.from == u64::MAX { 0 } else { self.from.saturating_sub(rest) }
+    }
+
+    /// The number and the hash of the last line that it has written down since it was asked last.
+    pub fn take_last(&mut self) -> Option<(u64, String)> {
+        self.last.take()
     }
 }
 

@@ -381,6 +381,12 @@ impl Endpoints {
         Some(EndpointId::new(MAX_FIXED + free))
     }
 
+    /// How many VMs have one.
+    pub fn guests(&self) -> u32 {
+        // A handful at most.
+        u32::try_from(self.guests.iter().flatten().count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether another VM could have an endpoint.
     pub fn has_guest_room(&self) -> bool {
         self.guests.iter().any(Option::is_none)

@@ -99,6 +99,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub answered: EndpointSet,
     /// Consoles that controllers watch.
     pub watches: Watches,
+    /// Position in the log in front of which all is written down, as VMs that control the machine say.
+    pub noted: u64,
     /// TSC at which the core itself looks after those that wait for admission.
     pub admit_at: u64,
     /// A policy that is being replaced.

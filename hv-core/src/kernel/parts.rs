@@ -115,6 +115,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             callers: EndpointSet::EMPTY,
             answered: EndpointSet::EMPTY,
             watches: Watches::NONE,
+            noted: 0,
             admit_at: NEVER,
             swap: None,
             disk_questions: DiskQuestions::default(),

@@ -116,6 +116,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::LogRead { from: position, to } => self.cpu.read_log(from, position, to),
             ControlRequest::ConsoleRead { vm, from: position, to } => self.read_console(from, vm, position, to),
             ControlRequest::ConsoleWrite { vm, from: typed } => self.write_console(from, vm, typed),
+            ControlRequest::Noted { until } => self.cpu.note_log(from, until),
             ControlRequest::PowerOff => {
                 self.cpu.board.power_off();
                 done(status::OK, 0)

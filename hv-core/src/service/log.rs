@@ -1,7 +1,7 @@
 //! The machine's log for controllers: what is kept of it, read by position.
 
 use crate::board::Board;
-use crate::component::EndpointId;
+use crate::component::{EndpointId, Party};
 use crate::kernel::Cpu;
 use crate::log::history;
 use abi::control::{ControlReply, status};
@@ -33,5 +33,14 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         }
         let bytes = u32::try_from(at - range.start).unwrap_or(0);
         ControlReply::Log { next, missed: first.missed, bytes }
+    }
+
+    /// How much of the log is written down elsewhere: as far as a VM that controls the machine says.
+    pub(super) fn note_log(&mut self, of: EndpointId, until: u64) -> ControlReply {
+        let end = history(u64::MAX - 1, &mut []).from;
+        if matches!(self.endpoints.get(of).map(|endpoint| endpoint.party), Some(Party::Vm(_))) {
+            self.noted = self.noted.max(until.min(end));
+        }
+        ControlReply::Noted { end, until: self.noted, vms: self.endpoints.guests() }
     }
 }

@@ -14,6 +14,7 @@ use core::fmt::Arguments;
 use monitor::command::is_noted;
 use monitor::editor::{Editor, LINE_MAX, Typed};
 use monitor::host::{Asked, Host};
+use monitor::power::PAUSES;
 use monitor::session::Session;
 
 component::main!(main);
@@ -182,7 +183,7 @@ fn main(component: Component) -> ! {
     console.open();
     console.print(format_args!("ready incarnation={}", info.incarnation));
     let patience = info.tsc_hz.saturating_mul(PATIENCE);
-    let mut deadline = u64::MAX;
+    let (mut deadline, mut pause_ends) = (u64::MAX, u64::MAX);
     let disk_bell = disk_answers.as_ref().map_or(0, |answers| answers.doorbell);
     loop {
         let more = console.edit(&mut editor, backlog);
@@ -200,6 +201,7 @@ fn main(component: Component) -> ! {
             (true, _) => 0,
             // The disk component itself gives up what takes too long.
             (false, true) if session.waits_for_disks() => u64::MAX,
+            (false, true) if session.pauses() => pause_ends,
             (false, true) => deadline,
             (false, false) => u64::MAX,
         };
@@ -212,6 +214,12 @@ fn main(component: Component) -> ! {
         }
         if answered {
             deadline = now().saturating_add(patience);
+            pause_ends = now().saturating_add(info.tsc_hz / PAUSES);
+        } else if session.pauses() {
+            if now() >= pause_ends {
+                session.go_on(&mut console);
+                deadline = now().saturating_add(patience);
+            }
         } else if session.busy() && !session.waits_for_disks() && now() >= deadline {
             session.expired(&mut console);
         }

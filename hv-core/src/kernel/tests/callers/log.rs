@@ -46,4 +46,28 @@ fn the_log_is_read_by_position_and_what_was_lost_is_counted() {
         let refused = caller.ask(&mut machine, ControlRequest::LogRead { from: 0, to: wrong });
         assert_eq!(refused, [done(status::BAD_REQUEST, 0)]);
     }
+    notes_of_vms_alone_count(&mut machine, &mut caller);
+}
+
+/// How much is written down, as who asks hears it.
+fn noted(reply: &[ControlReply]) -> (u64, u64, u32) {
+    match *reply {
+        [ControlReply::Noted { end, until, vms }] => (end, until, vms),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn notes_of_vms_alone_count(machine: &mut Fake, caller: &mut Caller) {
+    let (end, until, vms) = noted(&caller.ask(machine, ControlRequest::Noted { until: 0 }));
+    assert_eq!((until, vms), (0, 1));
+    for (says, is) in [(end - 3, end - 3), (5, end - 3), (u64::MAX, end)] {
+        let reply = caller.ask(machine, ControlRequest::Noted { until: says });
+        assert_eq!(noted(&reply), (end, is, 1), "{says}");
+    }
+    keep_in_history(b"abcd");
+    // A component asks, whatever it says.
+    assert_eq!(noted(&machine.request(ControlRequest::Noted { until: u64::MAX })), (end + 4, end, 1));
+    assert_eq!(machine.request(ControlRequest::Destroy { vm: super::FIRST }), [done(status::OK, 0)]);
+    let reply = machine.request(ControlRequest::Noted { until: 0 });
+    assert_eq!(noted(&reply), (end + 4, end, 0), "nobody is there any more who would");
 }
