@@ -299,6 +299,8 @@ pub mod status {
     pub const DISKS_LOST: u32 = 25;
     /// As many consoles are watched as can be: `value` of them.
     pub const CONSOLES_TAKEN: u32 = 28;
+    /// A VM may not: an image that controls the machine names the virtual disk as its own, or the VM's own image is not for reading virtual disks.
+    pub const NOT_ALLOWED: u32 = 29;
 }
 
 /// Values of [`ControlReply::Policy::state`].

@@ -31,6 +31,9 @@ messages! {
         0x509 Create { name: Name, blocks: u64 },
         /// Remove the virtual disk `name`, which no VM has, and on which none lies. The answer takes as long as that of a snapshot.
         0x50a Remove { name: Name },
+        /// Part of a block of the virtual disk `name`, which no VM writes: the [`PART`] bytes of this number. Part 0 is read anew, and those
+        /// behind it, asked for next, are of the same moment. The answer takes as long as the disks do.
+        0x50b Read { name: Name, block: u64, part: u16 },
     }
 }
 
@@ -73,7 +76,30 @@ messages! {
         },
         /// How a snapshot, or the making or removal of a virtual disk, ended ([`snapshot`]); where there was no room, the blocks of the set that are needed and those that are free.
         0x518 Snapped { why: u16, needed: u64, free: u64 },
+        /// How a part of a block was read ([`read`]), and what is there, with zeros behind the end of the block.
+        0x519 Read { how: u16, bytes: [u8; PART] },
     }
+}
+
+/// Bytes of a part of a block.
+pub const PART: usize = 48;
+
+/// Values of [`DiskReply::Read::how`].
+pub mod read {
+    /// It was read.
+    pub const DONE: u16 = 0;
+    /// There is no such virtual disk, or no set is in use.
+    pub const NO_SUCH_DISK: u16 = 1;
+    /// It has no such block, or a block no such part.
+    pub const OUTSIDE: u16 = 2;
+    /// A VM writes it, or it is about to be removed.
+    pub const IN_USE: u16 = 3;
+    /// Somebody else reads just now.
+    pub const BUSY: u16 = 4;
+    /// What is there is not what was written.
+    pub const CORRUPT: u16 = 5;
+    /// A disk could not do it.
+    pub const FAILED: u16 = 6;
 }
 
 /// Values of [`DiskReply::Snapped::why`].
@@ -200,6 +226,7 @@ mod tests {
             DiskRequest::Snapshot { name: Name([1; 16]), new: Name([2; 16]) },
             DiskRequest::Create { name: Name([1; 16]), blocks: u64::MAX },
             DiskRequest::Remove { name: Name([3; 16]) },
+            DiskRequest::Read { name: Name([4; 16]), block: u64::MAX, part: 85 },
         ] {
             assert_eq!(DiskRequest::try_from(&Message::from(request)), Ok(request));
         }
@@ -221,6 +248,7 @@ mod tests {
             DiskReply::Problem { set: 1, index: 2, what: 3, which: 4, first: 5, second: 6 },
             DiskReply::Entry { index: 1, kind: 2, name, first: 3, blocks: 4, beneath: Name([5; 16]) },
             DiskReply::Snapped { why: 1, needed: 2, free: 3 },
+            DiskReply::Read { how: 7, bytes: core::array::from_fn(|at| u8::try_from(at).expect("small")) },
             DiskReply::Scrubbed { index: 1, empty: 2, good: 3, bad: 4, first_bad: 5 },
             DiskReply::DiskLoad { index: 1, queue: 2, p50_us: 3, p99_us: 4 },
             DiskReply::VmLoad {

@@ -196,8 +196,10 @@ pub mod image_flags {
     pub const CONTROL: u16 = 1 << 0;
     /// Its VMs start with the first packet for them, and are a record until then. Only for a VM with a NIC that does not control the machine.
     pub const LAZY: u16 = 1 << 1;
+    /// Its VMs, which control the machine, may read virtual disks that no VM writes.
+    pub const READS_DISKS: u16 = 1 << 2;
     /// All of them.
-    pub const ALL: u16 = CONTROL | LAZY;
+    pub const ALL: u16 = CONTROL | LAZY | READS_DISKS;
 }
 
 /// What a boot module holds.
@@ -217,6 +219,20 @@ impl Image {
     #[must_use]
     pub const fn controls(&self) -> bool {
         self.flags & image_flags::CONTROL != 0
+    }
+
+    /// Whether its VMs may read virtual disks that no VM writes.
+    #[must_use]
+    pub const fn reads_disks(&self) -> bool {
+        self.flags & image_flags::READS_DISKS != 0
+    }
+
+    /// Whether its flags can be together. Virtual disks are read by the control ring.
+    #[must_use]
+    pub const fn has_good_flags(&self) -> bool {
+        self.flags & !image_flags::ALL == 0
+            && (!self.starts_lazily() || self.can_start_lazily())
+            && (!self.reads_disks() || self.controls())
     }
 
     /// Whether its VMs start with the first packet for them.

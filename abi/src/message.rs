@@ -210,6 +210,20 @@ impl Words for [u8; 16] {
     }
 }
 
+impl Words for [u8; 48] {
+    fn put(self, words: &mut [u64; 7], at: &mut usize) {
+        self.as_chunks::<16>().0.iter().for_each(|third| third.put(words, at));
+    }
+
+    fn take(kind: u32, words: &[u64; 7], at: &mut usize) -> Result<Self, BadMessage> {
+        let mut bytes = [0; 48];
+        for third in bytes.as_chunks_mut::<16>().0 {
+            *third = Words::take(kind, words, at)?;
+        }
+        Ok(bytes)
+    }
+}
+
 impl Words for Name {
     #[inline(always)]
     fn put(self, words: &mut [u64; 7], at: &mut usize) {

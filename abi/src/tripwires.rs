@@ -565,9 +565,10 @@ fn messages_survive_the_ring() {
             TENANTS_TAKEN,
             NO_DISKS,
             DISKS_LOST,
-            CONSOLES_TAKEN
+            CONSOLES_TAKEN,
+            NOT_ALLOWED
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 24, 25, 28]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 24, 25, 28, 29]
     );
     use control::vm_state::*;
     assert_eq!(

@@ -330,6 +330,11 @@ impl<D: Discipline> Guests<D> {
         self.uses.take(entry, true)
     }
 
+    /// Whether a VM has it to write, or nobody is given it.
+    pub fn is_written(&self, entry: u16) -> bool {
+        self.uses.is_written(entry)
+    }
+
     /// It can be given to VMs again.
     pub fn unlock(&mut self, entry: u16) {
         self.uses.give_back(entry);

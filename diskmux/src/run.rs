@@ -5,9 +5,11 @@ use crate::controllers::{self, Any};
 use crate::disks::{Disks, Host, MAX_CONTROLLERS, WAITED_BYTES};
 use crate::drivers::Room;
 use crate::guests::{self, Guests};
+use crate::peek::Peek;
 use crate::policy::Discipline;
+use crate::question::Question;
 use crate::scrub;
-use crate::service::{Question, Service};
+use crate::service::Service;
 use crate::sets::{DIRECTORY_BYTES, Sets};
 use crate::store::{self, Store};
 use crate::swap::{self, SwapRegions};
@@ -20,6 +22,7 @@ use abi::message::{BadMessage, Message};
 use abi::swap_disk::{REPLIES, REQUESTS, SwapDiskRequest};
 use abi::vm::{Seat, VmId};
 use component::{Complaints, Component, Crc32c, Inbox, Once, Outbox, VmDisk, notify, now, raise, wait};
+use disk_format::{BLOCK_BYTES, Block};
 
 /// DMA memory that is needed: the drivers' own, the blocks that are waited for, and those of a scrub, of the store, of swap regions and of a change of the directory.
 const DMA_BYTES: usize =
@@ -33,6 +36,9 @@ const ASKS: u64 = 10_000;
 static DIRECTORY: Once<[u8; DIRECTORY_BYTES]> = Once::new([0; DIRECTORY_BYTES]);
 /// How many VMs have each virtual disk.
 static USES: Once<[u16; MAX_ENTRIES]> = Once::new([0; MAX_ENTRIES]);
+
+/// What was read last for who controls the machine.
+static READ: Once<Block> = Once::new([0; BLOCK_BYTES]);
 
 /// Makes a program of a discipline.
 #[macro_export]
@@ -114,6 +120,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
     disks.interrupts(!0);
     sets.find(&mut disks);
     let Some(uses) = USES.take() else { panic!("the uses of disks were taken") };
+    let Some(read) = READ.take() else { panic!("the block that is read was taken") };
     let (from_core, to_core) = component.service(abi::service::Service::Disk);
     let guests = Guests::<D>::new(&mut component.tables(), Uses::new(uses));
     let stores = scrubs + scrub::BYTES;
@@ -125,6 +132,7 @@ pub fn run<D: Discipline>(component: &Component) -> ! {
             guests,
             swap,
             [scrubs, stores + store::BYTES + swap::BYTES],
+            Peek::new(read),
         ),
         vms: Vms { component, to_core },
         complaints: Complaints::new(info.tsc_hz),
@@ -184,6 +192,7 @@ impl<D: Discipline> Desk<'_, D> {
             Ok(DiskRequest::Snapshot { name, new }) => return self.service.begin_snapshot(question, name, new),
             Ok(DiskRequest::Create { name, blocks }) => return self.service.begin_creation(question, name, blocks),
             Ok(DiskRequest::Remove { name }) => return self.service.begin_removal(question, name),
+            Ok(DiskRequest::Read { name, block, part }) => return self.service.begin_read(question, name, block, part),
             Ok(DiskRequest::DiskLoad { index }) => disks.load(index),
             Ok(DiskRequest::VmLoad { index }) => self.service.guests.load(index),
             Err(bad) => {
@@ -280,8 +289,8 @@ fn serve<D: Discipline>(
         if news & bits::KICK != 0 {
             component.take_kicks(|seat| desk.service.guests.kicked(seat));
         }
-        // A scrub and a change of the directory at most.
-        let mut for_core = heapless::Vec::<(u32, DiskReply), 2>::new();
+        // A scrub, a change of the directory and a block at most.
+        let mut for_core = heapless::Vec::<(u32, DiskReply), 3>::new();
         let more = desk.service.step(disks, &mut desk.vms, |Question { id, of_core }, reply| {
             if of_core {
                 let _ = for_core.push((id, reply));

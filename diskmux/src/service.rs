@@ -4,10 +4,12 @@ use crate::alteration::{Alteration, Ended};
 use crate::disks::{Disks, Host};
 use crate::drivers::Controller;
 use crate::guests::{Guests, Machine, ROUNDS, Served};
+use crate::peek::Peek;
 use crate::policy::Discipline;
+use crate::question::Question;
 use crate::scrub::Scrub;
 use crate::sets::{Planned, Sets, Unplanned};
-use crate::store::{Ask, Store};
+use crate::store::{Ask, Outcome, Refused, Store};
 use crate::swap::SwapRegions;
 use abi::disk::{DiskReply, snapshot};
 use abi::limits::Name;
@@ -15,14 +17,8 @@ use disk_format::Block;
 
 /// Stands for a block that a scrub has doubts about, among requests of VMs.
 const DOUBT: u64 = u64::MAX;
-
-/// A question that is answered later: its id, and whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    pub id: u32,
-    /// The core asks it, for a VM that controls the machine; else the monitor does.
-    pub of_core: bool,
-}
+/// Likewise for one that who controls the machine reads.
+const PEEK: u64 = u64::MAX - 1;
 
 /// All of it.
 pub struct Service<D> {
@@ -38,6 +34,7 @@ pub struct Service<D> {
     alteration: Option<(Question, Alteration)>,
     /// Where its block lies.
     alterations: usize,
+    peek: Peek,
 }
 
 impl<D: Discipline> Service<D> {
@@ -48,8 +45,18 @@ impl<D: Discipline> Service<D> {
         guests: Guests<D>,
         swap: SwapRegions,
         [scrubs, alterations]: [usize; 2],
+        peek: Peek,
     ) -> Self {
-        Service { sets, store, guests, swap, scrub: None, scrubs, alteration: None, alterations }
+        Service { sets, store, guests, swap, scrub: None, scrubs, alteration: None, alterations, peek }
+    }
+
+    /// Begins to read a part of a block of the virtual disk `name`. The answer, when there is one at once. Who may read which is the core's to know, so
+    /// what it has not passed on is answered with nothing.
+    pub fn begin_read(&mut self, question: Question, name: Name, block: u64, part: u16) -> Option<DiskReply> {
+        if !question.of_core {
+            return Some(DiskReply::None);
+        }
+        self.peek.begin(question, (name, block, part), &self.sets, &self.guests)
     }
 
     /// Begins a snapshot of the virtual disk `name`, called `new`. The answer, when there is one at once.
@@ -106,7 +113,11 @@ impl<D: Discipline> Service<D> {
 
     /// Whether it waits for disks.
     pub fn is_busy(&self) -> bool {
-        self.scrub.is_some() || self.alteration.is_some() || !self.store.is_idle() || self.swap.is_busy()
+        self.scrub.is_some()
+            || self.alteration.is_some()
+            || self.peek.is_busy()
+            || !self.store.is_idle()
+            || self.swap.is_busy()
     }
 
     /// Does what can be done now. True when there is more to do at once. `answer` gets the answers to a scrub and a change of the directory that are done.
@@ -121,7 +132,7 @@ impl<D: Discipline> Service<D> {
         {
             answer(question, reply);
         }
-        let Service { sets, store, guests, swap, scrub, alteration, .. } = self;
+        let Service { sets, store, guests, swap, scrub, alteration, peek, .. } = self;
         while let Some((tag, good)) = disks.done() {
             if !store.ended(tag, good, disks)
                 && !swap.ended(tag, good, disks)
@@ -140,6 +151,18 @@ impl<D: Discipline> Service<D> {
         swap.step(sets, disks);
         let holds = alteration.as_ref().is_some_and(|(_, current)| current.holds());
         let memory = disks.memory();
+        if let Some((entry, block)) = peek.wants().filter(|_| !holds) {
+            match store.ask((PEEK, &entry, Ask::Read(block)), None::<&Block>, sets, disks) {
+                Ok(()) => peek.was_asked(),
+                // Later.
+                Err(Refused::Full) => {}
+                Err(Refused::Nonsense | Refused::Gone) => {
+                    if let Some((question, reply)) = peek.ended(Outcome::Failed, &memory) {
+                        answer(question, reply);
+                    }
+                }
+            }
+        }
         let time = (disks.host().now(), disks.host().hz());
         let mut more = false;
         for round in 0..=ROUNDS {
@@ -153,6 +176,11 @@ impl<D: Discipline> Service<D> {
                 ended = true;
                 match scrub {
                     Some((_, scrub)) if token == DOUBT => scrub.resolve(outcome),
+                    _ if token == PEEK => {
+                        if let Some((question, reply)) = peek.ended(outcome, &memory) {
+                            answer(question, reply);
+                        }
+                    }
                     _ => guests.ended((token, outcome), &memory, time),
                 }
             });

@@ -27,6 +27,11 @@ impl Uses {
         true
     }
 
+    /// Whether a VM has a disk to write.
+    pub fn is_written(&self, entry: u16) -> bool {
+        self.0.get(usize::from(entry)) == Some(&WRITTEN)
+    }
+
     /// The entries from this one on are one place further on, and nobody has the one that came in between.
     pub fn insert(&mut self, at: u16) {
         let at = usize::from(at);
@@ -70,6 +75,7 @@ mod tests {
     fn one_writes_or_many_read() {
         let mut uses = Uses::new(Box::leak(Box::new([9; MAX_ENTRIES])));
         assert!(uses.take(3, true) && !uses.take(3, true) && !uses.take(3, false));
+        assert!(uses.is_written(3) && !uses.is_written(4) && !uses.is_written(1024));
         assert!(uses.take(4, false) && uses.take(4, false) && !uses.take(4, true));
         uses.give_back(3);
         uses.give_back(4);

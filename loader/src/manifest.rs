@@ -224,7 +224,8 @@ impl<'a> Manifest<'a> {
         ensure(image.disk.is_valid() && image.reserved2 == 0, "its virtual disk has no name")?;
         ensure(image.flags & !image_flags::ALL == 0, "it has flags that this core does not know")?;
         let lazy = !image.starts_lazily() || image.can_start_lazily();
-        ensure(lazy, "its VMs start with the first packet, and get none or control the machine")
+        ensure(lazy, "its VMs start with the first packet, and get none or control the machine")?;
+        ensure(image.has_good_flags(), "its VMs read virtual disks, and do not control the machine")
     }
 }
 

@@ -218,9 +218,10 @@ fn bad_entries() {
     for lie in [|p: &mut Parts| p.images[1].tenant = 38, |p: &mut Parts| p.images[1].reserved = 1] {
         assert_eq!(why(lie), "image 1: its tenant has no name");
     }
-    assert_eq!(why(|p| p.images[1].flags = 4), "image 1: it has flags that this core does not know");
+    assert_eq!(why(|p| p.images[1].flags = 8), "image 1: it has flags that this core does not know");
     let why_lazy = "image 1: its VMs start with the first packet, and get none or control the machine";
     assert_eq!(why(|p| p.images[1].flags = 3), why_lazy);
+    assert_eq!(why(|p| p.images[1].flags = 4), "image 1: its VMs read virtual disks, and do not control the machine");
     for number in [0, 2, ANY - 1] {
         assert_eq!(why(|p| p.images[1].net = number), "image 1: it names a demultiplexer that is none");
         assert_eq!(why(|p| p.images[1].pager = number), "image 1: it names a pager that is none");

@@ -214,7 +214,7 @@ impl Display for Line {
                     "load index={index} incarnation={incarnation} name={disk} requests={requests} errors={errors} queue={queue} p50_us={p50_us} p99_us={p99_us}"
                 )
             }
-            DiskReply::Snapped { .. } => {
+            DiskReply::Read { .. } | DiskReply::Snapped { .. } => {
                 let Command::Snapshot(name, new) = self.1 else { return f.write_str("snapshot") };
                 write!(f, "snapshot of={name} name={new}")
             }

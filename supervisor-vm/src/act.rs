@@ -120,7 +120,10 @@ fn plain(node: &Node, command: Command) -> Doing<'_> {
         Command::VmConsole { .. } => {
             refuse("a console comes alone, as the command of a login or at the prompt: ssh ... vm console VM")
         }
-        Command::FleetApply { .. } => {
+        Command::FleetApply { from: Some(_), .. } => refuse(
+            "a fleet file is applied with nothing else with it, as the command of a login or at the prompt: ssh ... fleet apply --disk DISK",
+        ),
+        Command::FleetApply { from: None, .. } => {
             refuse("the file comes on standard input, and nothing else with it: ssh ... fleet apply < vms.toml")
         }
         Command::DiskList { json } => Box::pin(disks::list(node, json)),

@@ -5,10 +5,20 @@ use crate::image_query::ImageQuery;
 use crate::log_query::LogQuery;
 use crate::query::Query;
 use abi::attachment::Attachment;
+use abi::limits::Name;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
 use alloc::string::String;
 use quota_words::TenantChange;
+
+/// A file on a virtual disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPath {
+    /// The virtual disk.
+    pub disk: Name,
+    /// The file's path there.
+    pub path: String,
+}
 
 /// One command; `docs/supervisor.md` explains each, and what its words are.
 // The words are named as there.
@@ -38,7 +48,7 @@ pub enum Command {
     /// `vm console`.
     VmConsole { vm: String, follow: bool, seconds: Option<u32> },
     /// `fleet apply`.
-    FleetApply { dry_run: bool, replace: bool, prune: bool, json: bool },
+    FleetApply { from: Option<DiskPath>, dry_run: bool, replace: bool, prune: bool, json: bool },
     /// `component list`.
     ComponentList { json: bool },
     /// `component restart`.

@@ -1,5 +1,6 @@
 //! Virtual disks: which there are, making, removing and copying them, and which VM has which. The disk component has them; the core passes questions on to it.
 
+use crate::command::DiskPath;
 use crate::names::{Named, parse_id};
 use crate::node::{Node, living};
 use crate::owners::{Over, Owned};
@@ -9,7 +10,7 @@ use crate::show::as_json;
 use crate::shown::shown;
 use abi::attachment::Attachment;
 use abi::control::{ControlReply, ControlRequest};
-use abi::disk::{DiskReply, DiskRequest, entry_kind, snapshot};
+use abi::disk::{DiskReply, DiskRequest, PART, entry_kind, read, snapshot};
 use abi::guest_disk::BLOCK_BYTES;
 use abi::limits::Name;
 use abi::tenant::Tenant;
@@ -19,12 +20,15 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use ilwaco::control::Error;
-use ilwaco::time::{Duration, timeout};
+use ilwaco::time::{Duration, sleep, timeout};
 use quota_words::pages;
 use serde::Serialize;
 
 /// How long the disk component may take for an answer: disks that fall silent are given up after ten seconds each.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a part of a virtual disk is asked for while somebody else reads one, and how long in between: two seconds in all.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 /// VMs that are named where somebody has a disk.
 const NAMED: usize = 5;
 
@@ -59,6 +63,20 @@ async fn ask(node: &Node, request: DiskRequest) -> Result<DiskReply, String> {
 fn named(name: &str) -> Result<Name, String> {
     let takes = || format!("`{}` is no name of a virtual disk: take 1 to 16 of a-z A-Z 0-9 - _ .", shown(name));
     Attachment::parse(name).filter(|_| !name.contains(':')).map(|parsed| parsed.disk).ok_or_else(takes)
+}
+
+/// A file on a virtual disk: `NAME:PATH`, or `NAME` for the file that is meant where none is said.
+///
+/// # Errors
+///
+/// It is no such thing.
+pub fn path(text: &str, meant: &str) -> Result<DiskPath, String> {
+    let (disk, path) = text.split_once(':').unwrap_or((text, meant));
+    let disk = named(disk)?;
+    if path.is_empty() {
+        return Err(format!("`{}`: which file? give {disk}:PATH", shown(text)));
+    }
+    Ok(DiskPath { disk, path: path.to_string() })
 }
 
 /// Which virtual disk, and how: `NAME` or `NAME:ro`.
@@ -128,6 +146,53 @@ async fn all(node: &Node) -> Result<Vec<ShownDisk>, String> {
         }
     }
     Ok(all)
+}
+
+/// Blocks that a virtual disk has.
+///
+/// # Errors
+///
+/// There is no such virtual disk; what the core refuses.
+pub async fn blocks_of(node: &Node, name: &str) -> Result<u64, String> {
+    let name = named(name)?;
+    for disk in all(node).await? {
+        if disk.name == name.as_str() {
+            return Ok(disk.bytes / bytes(1));
+        }
+    }
+    Err(no_disk(name.as_str()))
+}
+
+/// A part of a block of a virtual disk that no VM writes.
+///
+/// # Errors
+///
+/// One does; what is there is damaged or cannot be read; what the core refuses.
+pub async fn read_part(node: &Node, name: &str, block: u64, part: u16) -> Result<[u8; PART], String> {
+    let name = named(name)?;
+    let why = |why: &str| Err(format!("block {block} of {name} {why}"));
+    let (mut how, mut bytes) = (read::BUSY, [0; PART]);
+    for _ in 0..TRIES {
+        let DiskReply::Read { how: then, bytes: found } = ask(node, DiskRequest::Read { name, block, part }).await?
+        else {
+            return Err(said(Error::Answer));
+        };
+        (how, bytes) = (then, found);
+        if how != read::BUSY {
+            break;
+        }
+        // Another VM that may reads a block, which takes as long as the disks do.
+        sleep(PAUSE).await;
+    }
+    match how {
+        read::DONE => Ok(bytes),
+        read::NO_SUCH_DISK => Err(no_disk(name.as_str())),
+        read::OUTSIDE => why("does not exist"),
+        read::IN_USE => Err(format!("a VM writes {name}: `vm stop` it, or `disk snapshot {name} NEW` and read that")),
+        read::BUSY => Err(format!("another one reads a virtual disk: try {name} again")),
+        read::CORRUPT => why("is not as it was written: `scrub` on the operator's line says which are"),
+        _ => why("cannot be read: `disks` on the operator's line says more"),
+    }
 }
 
 /// `disk list`.

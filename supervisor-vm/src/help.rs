@@ -16,8 +16,8 @@ vm destroy VM                              end it, and forget its name
 vm top [--limit N] [--json]                the VMs that take most of the processor's time now
 vm console VM [--for SECONDS]              its console, both ways; when standard input has ended, until it was quiet for SECONDS (1)
 vm console VM --follow [--for SECONDS]     what it says, as it comes; SECONDS long
-fleet apply [--dry-run] [--replace] [--prune] [--json]
-                                           let the VMs be as the file on standard input says
+fleet apply [--disk DISK[:PATH]] [--dry-run] [--replace] [--prune] [--json]
+                                           let the VMs be as the file on standard input says, or the one at PATH (vms.toml) on a virtual disk
 component list [--json]                    the components of the machine
 component restart COMPONENT                kill it; it starts from its module
 policy list [--json]                       which programs can fill the components' roles, and which do

@@ -23,6 +23,7 @@ pub mod command;
 pub mod complete;
 pub mod console;
 pub mod console_io;
+pub mod disk_file;
 pub mod disk_wanted;
 pub mod disks;
 pub mod editor;

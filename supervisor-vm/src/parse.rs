@@ -180,23 +180,26 @@ fn log(mut words: Words) -> Result<Command, String> {
     Ok(Command::Log { wanted })
 }
 
-fn fleet(words: Words) -> Result<Command, String> {
+fn fleet(mut words: Words) -> Result<Command, String> {
+    const USAGE: &str = "fleet apply [--dry-run] [--replace] [--prune] [--json] < FILE, or with --disk DISK[:PATH]";
     let (mut dry_run, mut replace, mut prune, mut json) = (false, false, false, false);
-    for word in words {
+    let mut from = None;
+    while let Some(word) = words.next() {
         match word {
+            "--disk" => {
+                let value = words.next().ok_or_else(|| format!("--disk has no value: {USAGE}"))?;
+                from = Some(disks::path(value, "vms.toml")?);
+            }
             "--dry-run" => dry_run = true,
             "--replace" => replace = true,
             "--prune" => prune = true,
             "--json" => json = true,
             _ => {
-                return Err(format!(
-                    "`{}` makes no sense here: fleet apply [--dry-run] [--replace] [--prune] [--json] < FILE",
-                    shown(word)
-                ));
+                return Err(format!("`{}` makes no sense here: {USAGE}", shown(word)));
             }
         }
     }
-    Ok(Command::FleetApply { dry_run, replace, prune, json })
+    Ok(Command::FleetApply { from, dry_run, replace, prune, json })
 }
 
 fn list(words: Words) -> Result<Command, String> {

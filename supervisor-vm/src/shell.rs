@@ -8,7 +8,7 @@ use crate::peer::{IDLE, INTERRUPTED, NO_COMMAND};
 use crate::run::run;
 use crate::session::{Session, Stop, with_returns};
 use crate::shown::shown;
-use crate::{console, follow_log};
+use crate::{apply, console, follow_log};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -79,6 +79,9 @@ async fn carry_out(session: &Session, line: &str, status: &mut u32) -> Result<bo
     }
     let done = if let Some(asked) = console::asked(line) {
         Box::pin(console::attach(session, asked)).await
+    } else if let Some(how) = apply::asked(line).filter(apply::How::is_on_disk) {
+        log::info!("ssh: {} with {}: {}", session.name(), session.user(), shown(line));
+        Box::pin(apply::apply(session, how)).await
     } else if let Some(wanted) = follow_log::asked(line) {
         log::info!("ssh: {} with {}: {}", session.name(), session.user(), shown(line));
         Box::pin(follow_log::follow(session, &wanted)).await

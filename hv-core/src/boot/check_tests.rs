@@ -166,6 +166,7 @@ fn what_is_just_right_is_believed() {
     };
     assert_eq!(image(|entry| (entry.rx_slots, entry.tx_slots) = (512, 256)), Ok(()));
     assert_eq!(image(|entry| entry.flags = image_flags::CONTROL), Ok(()));
+    assert_eq!(image(|entry| entry.flags = image_flags::CONTROL | image_flags::READS_DISKS), Ok(()));
 }
 
 /// Segments in any order, one right behind another.
@@ -366,6 +367,8 @@ fn a_manifest_that_cannot_be_is_refused() {
     assert_eq!(refused(|record| record.images[0].entry.memory_bytes = 1), (Field::Image, 0));
     assert_eq!(refused(|record| record.images[0].entry.memory_bytes += 8), (Field::Image, 0));
     assert_eq!(refused(|record| record.images[0].entry.flags = image_flags::CONTROL << 1), (Field::Image, 0));
+    assert_eq!(refused(|record| record.images[0].entry.flags = image_flags::READS_DISKS), (Field::Image, 0));
+    assert_eq!(refused(|record| record.images[0].entry.flags = image_flags::CONTROL | 8), (Field::Image, 0));
     assert_eq!(refused(|record| record.images[0].entry.rx_slots = 3), (Field::Image, 0));
     let slots = |rx: u32, tx: u32| {
         move |record: &mut BootRecord| (record.images[0].entry.rx_slots, record.images[0].entry.tx_slots) = (rx, tx)

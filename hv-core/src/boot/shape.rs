@@ -5,7 +5,7 @@ use abi::boot::{Program, Segment, segment};
 use abi::claim::RESERVE_LEAST;
 use abi::guest;
 use abi::limits::{PAGE_SIZE, VM_MEMORY_MAX, VM_MEMORY_MIN};
-use abi::manifest::{Image, image_flags};
+use abi::manifest::Image;
 use abi::tenant::Tenant;
 
 /// Whether VMs could be like this. Who serves them is not looked at.
@@ -18,9 +18,8 @@ pub fn is_image(entry: &Image) -> bool {
     let memory =
         (VM_MEMORY_MIN..=VM_MEMORY_MAX).contains(&entry.memory_bytes) && entry.memory_bytes.is_multiple_of(PAGE_SIZE);
     let reserve = (RESERVE_LEAST..=entry.limit_frames).contains(&entry.reserve_frames);
-    let flags = entry.flags & !image_flags::ALL == 0 && (!entry.starts_lazily() || entry.can_start_lazily());
     let tenant = Tenant::from_raw(entry.tenant).is_some() && entry.reserved == 0 && entry.reserved2 == 0;
-    nic && memory && reserve && flags && tenant && entry.disk.is_valid() && entry.share().is_valid()
+    nic && memory && reserve && entry.has_good_flags() && tenant && entry.disk.is_valid() && entry.share().is_valid()
 }
 
 /// Whether a program can lie between two addresses: its segments within them, apart from each other, none writable and executable, each

@@ -1,18 +1,20 @@
 //! Questions of VMs that control the machine to the striper ([`abi::disk`]). The core passes them on and their answers back, and knows nothing of
-//! disks. A VM has one that is not answered yet, so that the answer finds room ([`super::callers`]); if the striper is started anew meanwhile, the
+//! disks but whose they are by the manifest: what VMs that control the machine keep on theirs, keys among it, others do not get ([`Images::keep`]). A VM has one that is not answered yet, so that the answer finds room ([`super::callers`]); if the striper is started anew meanwhile, the
 //! VM hears that.
 
 use super::disk_questions::Question;
 use crate::board::Board;
 use crate::component::{EndpointId, Party};
-use crate::kernel::Cpu;
+use crate::kernel::{Cpu, Kernel};
+use crate::vm::Images;
 use abi::control::{ControlReply, status};
 use abi::disk::{DiskReply, DiskRequest};
 use abi::message::{BadMessage, Malformed, Message};
 use abi::service::Service;
+use abi::vm::ImageId;
 use backend::Backend;
 
-impl<B: Backend, H: Board> Cpu<B, H> {
+impl<B: Backend, H: Board> Kernel<B, H> {
     /// Pass a question of the VM at this endpoint on to the striper. What is answered at once, if it is.
     ///
     /// # Errors
@@ -23,22 +25,47 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         message: &Message,
     ) -> Result<Option<ControlReply>, BadMessage> {
         let request = DiskRequest::try_from(message)?;
-        if !matches!(self.endpoints.get(from).map(|endpoint| endpoint.party), Some(Party::Vm(_))) {
+        let Some(Party::Vm(vm)) = self.cpu.endpoints.get(from).map(|endpoint| endpoint.party) else {
             return Err(BadMessage { kind: message.kind, what: Malformed::Kind });
-        }
+        };
+        let Self { vms, cpu, .. } = self;
         let refused = |status| Ok(Some(ControlReply::Done { status, value: 0 }));
-        let striper = self.endpoints.first(Service::Disk);
-        if self.endpoints.rank(striper).is_none() {
+        let striper = cpu.endpoints.first(Service::Disk);
+        if cpu.endpoints.rank(striper).is_none() {
             return refused(status::NO_DISKS);
         }
-        if !self.has_room(striper) {
+        if !vms.image_of(vm.slot).is_some_and(|image| may_ask(&cpu.images, image, request)) {
+            return refused(status::NOT_ALLOWED);
+        }
+        if !cpu.has_room(striper) {
             return refused(status::BUSY);
         }
-        let Some(number) = self.disk_questions.open(from, message.id) else { return refused(status::BUSY) };
-        self.tell(striper, &Message { id: number, ..request.into() }, true);
+        let Some(number) = cpu.disk_questions.open(from, message.id) else { return refused(status::BUSY) };
+        cpu.tell(striper, &Message { id: number, ..request.into() }, true);
         Ok(None)
     }
+}
 
+/// Whether a VM of this image, which controls the machine, may ask the striper for that.
+fn may_ask(images: &Images, image: ImageId, request: DiskRequest) -> bool {
+    match request {
+        DiskRequest::Read { name, .. } => {
+            images.get(image).is_some_and(|image| image.entry.reads_disks()) && !images.keep(name)
+        }
+        // A copy has another name, and what takes the place of one that is removed is another one.
+        DiskRequest::Snapshot { name, .. } | DiskRequest::Remove { name } => !images.keep(name),
+        DiskRequest::Disk { .. }
+        | DiskRequest::Set { .. }
+        | DiskRequest::Problem { .. }
+        | DiskRequest::Entry { .. }
+        | DiskRequest::Scrub { .. }
+        | DiskRequest::Create { .. }
+        | DiskRequest::DiskLoad { .. }
+        | DiskRequest::VmLoad { .. } => true,
+    }
+}
+
+impl<B: Backend, H: Board> Cpu<B, H> {
     /// The striper has answered a question. One that nobody has asked, or waits for any more, is for nobody.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! has asked, and nobody else's.
 
 use crate::board::Board;
-use crate::component::{BadPiece, Death, EndpointId, NoSwap, Unfit};
+use crate::component::{BadPiece, Death, EndpointId, NoSwap, Party, Unfit};
 use crate::kernel::{Cpu, Kernel};
 use crate::memory::{CLASSES, OwnerClass, PhysAddr};
 use crate::service::{Swapped, tenants};
@@ -34,7 +34,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         let last = match ControlRequest::try_from(message) {
             Ok(request) => self.answer_to(from, id, request),
             // No kind of ours: a question for the striper, perhaps.
-            Err(BadMessage { what: Malformed::Kind, .. }) => self.cpu.ask_disks(from, message)?,
+            Err(BadMessage { what: Malformed::Kind, .. }) => self.ask_disks(from, message)?,
             Err(other) => return Err(other),
         };
         if let Some(last) = last {
@@ -138,6 +138,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     fn create_for(&mut self, from: EndpointId, order: Order, args: Piece, disk: Piece) -> ControlReply {
         let Some(disk) = self.cpu.attachment_in(from, disk) else { return done(status::BAD_REQUEST, 0) };
         let order = &Order { disk, ..order };
+        // The operator's line may do everything.
+        let of_vm = matches!(self.cpu.endpoints.get(from).map(|endpoint| endpoint.party), Some(Party::Vm(_)));
+        if of_vm && self.cpu.images.withhold(order.image, disk) {
+            return done(status::NOT_ALLOWED, 0);
+        }
         let mut copy = BootArgs::new();
         if let Err(why) = self.cpu.copy_in(from, args, &mut copy) {
             return done(status_of_piece(why), 0);

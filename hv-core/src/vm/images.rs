@@ -3,6 +3,7 @@
 use super::image::Image;
 use super::incoming::Incoming;
 use crate::component::EndpointId;
+use abi::attachment::Attachment;
 use abi::limits::{LIVE_IMAGES, Name};
 use abi::manifest;
 use abi::service::Service;
@@ -59,6 +60,19 @@ impl Images {
     /// The image of this name in words.
     pub fn named(&self, name: Name) -> Option<&Image> {
         self.list.iter().flatten().find(|image| image.name() == name)
+    }
+
+    /// Whether the manifest gives this virtual disk to VMs that control the machine: what they keep there, keys among it, is nobody else's.
+    pub fn keep(&self, disk: Name) -> bool {
+        let of = |image: &Image| image.entry.controls() && image.entry.disk.disk == disk;
+        !disk.is_empty() && self.list.iter().flatten().any(of)
+    }
+
+    /// Whether a VM of an image, for which this virtual disk was named or none, would get one that is [kept](Self::keep) for those of others.
+    pub fn withhold(&self, image: ImageId, named: Attachment) -> bool {
+        let Some(Image { entry, .. }) = self.get(image) else { return false };
+        let disk = named.or(entry.disk).disk;
+        self.keep(disk) && !(entry.controls() && entry.disk.disk == disk)
     }
 
     /// The number of the next image that is sent; `None` when there are as many as can be.

@@ -392,7 +392,6 @@ impl<B: Backend> Table<B> {
     }
 
     /// What the VM in a slot is created from.
-    #[cfg(test)]
     pub fn image_of(&self, slot: Slot) -> Option<ImageId> {
         self.record(slot).map(|record| record.image)
     }

@@ -372,6 +372,9 @@ fn image_alone(image: &Image) -> Result<(), String> {
         };
         return Err(format!("start = \"lazy\", but a VM of it {why}: leave start out"));
     }
+    if image.reads_disks && !image.control {
+        return Err("reads-disks = true, but a VM of it has no control ring, by which it would ask: write control = true, or leave it out".to_owned());
+    }
     if rx != 0 {
         for (key, slots) in [("rx-slots", rx), ("tx-slots", tx)] {
             // The longest frame has to fit, with a pad record in front of it.

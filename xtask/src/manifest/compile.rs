@@ -112,7 +112,8 @@ fn image(entry: &Image, system: &System) -> manifest::Image {
         pager: server(&entry.pager),
         flags: {
             let control = if entry.control { image_flags::CONTROL } else { 0 };
-            control | if entry.start == Start::Lazy { image_flags::LAZY } else { 0 }
+            let reads = if entry.reads_disks { image_flags::READS_DISKS } else { 0 };
+            control | reads | if entry.start == Start::Lazy { image_flags::LAZY } else { 0 }
         },
         reserve_frames: number(entry.reserve_frames()),
         limit_frames: number(entry.limit_frames()),
@@ -225,11 +226,16 @@ mod tests {
     fn no_image_controls_the_machine_unless_it_says_so() {
         let mut system = load(&root().join("system.toml")).unwrap();
         let flags = |system: &System| system.image.iter().map(|one| image(one, system).flags).collect::<Vec<_>>();
-        let says = system.image.iter().map(|one| if one.control { image_flags::CONTROL } else { 0 });
+        let says = system
+            .image
+            .iter()
+            .map(|one| if one.control { image_flags::CONTROL | image_flags::READS_DISKS } else { 0 });
         assert_eq!(flags(&system), says.collect::<Vec<_>>());
         let controls: Vec<&str> = system.image.iter().filter(|one| one.control).map(|one| one.name.as_str()).collect();
         assert_eq!(controls, ["supervisor-vm"]);
         system.image[1].control = true;
         assert_eq!(flags(&system)[..3], [0, image_flags::CONTROL, 0]);
+        system.image[1].reads_disks = true;
+        assert_eq!(flags(&system)[..3], [0, image_flags::CONTROL | image_flags::READS_DISKS, 0]);
     }
 }

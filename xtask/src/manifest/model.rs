@@ -195,6 +195,9 @@ pub struct Image {
     /// Whether its VMs control the machine, as the operator does.
     #[serde(default)]
     pub control: bool,
+    /// Whether its VMs, which control the machine, may read virtual disks that no VM writes.
+    #[serde(default)]
+    pub reads_disks: bool,
     /// When its VMs start: `now`, or `lazy`, with the first packet for them; `now` when missing.
     #[serde(default)]
     pub start: Start,

@@ -177,6 +177,10 @@ impl Role {
                     let reply = DiskReply::DiskLoad { index, queue: 1, p50_us: 2, p99_us: 3 };
                     answers.extend((!disk.withholds).then(|| Message { id: message.id, ..reply.into() }));
                 }
+                Ok(DiskRequest::Read { .. } | DiskRequest::Snapshot { .. } | DiskRequest::Remove { .. }) => {
+                    disk.asked.push(message.id);
+                    answers.push_back(Message { id: message.id, ..DiskReply::None.into() });
+                }
                 _ => disk.told(DiskEvent::try_from(message).expect("the core speaks well"), answers),
             },
             Role::Pager(pager) => pager.told(PagerEvent::try_from(message).expect("the core speaks well"), answers),

@@ -196,6 +196,7 @@ impl<'a> Rampage<'a> {
             net: None,
             pager: None,
             control: false,
+            reads_disks: false,
             start: Start::Now,
             args: String::new(),
             reserve: None,

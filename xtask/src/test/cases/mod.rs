@@ -50,6 +50,7 @@ mod strays;
 pub mod supervisor;
 mod supervisor_clock;
 mod supervisor_console;
+mod supervisor_disk_file;
 mod supervisor_disks;
 mod supervisor_fleet;
 mod supervisor_http;
@@ -107,6 +108,7 @@ pub fn all(long: bool) -> Vec<Case> {
         control::CASES,
         if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_disks::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_disk_file::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_console::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_fleet::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_http::CASES } else { &[] },

@@ -8,6 +8,8 @@ use abi::attachment::Attachment;
 use abi::claim::Claim;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::disk::{DiskReply, DiskRequest};
+use abi::limits::Name;
+use abi::manifest::image_flags;
 use abi::message::Message;
 use abi::request_page::Piece;
 use abi::service::Service;
@@ -145,4 +147,88 @@ fn who_has_ended_is_not_answered_and_keeps_no_place() {
     next.put(question(2));
     next.ring(&mut machine);
     assert_eq!(raw(&mut next), [answer(1, 2)]);
+}
+
+/// Gives VMs of an image this virtual disk, and more rights.
+fn of_image(machine: &mut Fake, image: abi::vm::ImageId, disk: &str, rights: u16) {
+    let entry = &mut machine.kernel.cpu.images.get_mut(image).expect("it is there").entry;
+    entry.disk = Attachment::parse(disk).unwrap_or(Attachment::NONE);
+    entry.flags |= rights;
+}
+
+#[test]
+fn what_controllers_keep_on_their_disk_no_other_gets() {
+    let name = |name| Name::new(name).expect("short");
+    let read = |of| DiskRequest::Read { name: name(of), block: 0, part: 0 };
+    let copy = |of| DiskRequest::Snapshot { name: name(of), new: name("copy") };
+    let remove = |of| DiskRequest::Remove { name: name(of) };
+    let (mut machine, mut caller) = with_striper();
+    let mut id = 0;
+    let mut allowed = |machine: &mut Fake, caller: &mut Caller, request: DiskRequest| {
+        id += 1;
+        caller.put(request.into());
+        caller.ring(machine);
+        match raw(caller)[..] {
+            [answer] if answer == refusal(id, status::NOT_ALLOWED) => false,
+            [answer] if answer == Message { id, ..DiskReply::None.into() } => true,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    // Its image controls the machine, and is not for reading.
+    assert!(!allowed(&mut machine, &mut caller, read("docs")));
+    assert!(allowed(&mut machine, &mut caller, copy("docs")));
+    of_image(&mut machine, WITHOUT_NIC, "", image_flags::READS_DISKS);
+    assert!(allowed(&mut machine, &mut caller, read("docs")));
+    // The name alone is nothing: what counts is who has it by the manifest, and that it controls the machine.
+    assert!(allowed(&mut machine, &mut caller, read("operator")));
+    of_image(&mut machine, WITH_NIC, "operator", 0);
+    assert!(allowed(&mut machine, &mut caller, read("operator")));
+    of_image(&mut machine, WITH_NIC, "", 0);
+    of_image(&mut machine, WITHOUT_NIC, "operator", 0);
+    for request in [read("docs"), copy("docs"), remove("docs")] {
+        assert!(allowed(&mut machine, &mut caller, request), "{request:?}");
+    }
+    for request in [read("operator"), copy("operator"), remove("operator")] {
+        assert!(!allowed(&mut machine, &mut caller, request), "{request:?}");
+    }
+    assert_eq!(striper(&machine, |disk| disk.asked.len()), 7, "and nobody else has heard of it");
+}
+
+#[test]
+fn what_controllers_keep_on_their_disk_no_other_vm_has() {
+    let (mut machine, mut caller) = with_striper();
+    of_image(&mut machine, WITHOUT_NIC, "operator", 0);
+    let at = caller.page.len() - abi::attachment::BYTES;
+    let create = |machine: &mut Fake, caller: &mut Caller, image, disk: Option<&str>| {
+        let attachment = disk.and_then(Attachment::parse).unwrap_or(Attachment::NONE);
+        caller.page.write(at, attachment.as_bytes()).expect("in the page");
+        let len = if disk.is_some() { abi::attachment::BYTES } else { 0 };
+        let piece = Piece { offset: u16::try_from(at).expect("few"), len: u16::try_from(len).expect("few") };
+        let order = ControlRequest::Create {
+            image,
+            slot: None,
+            ipv4: 0x0a00_0211,
+            args: Piece::EMPTY,
+            share: Share::UNSAID,
+            claim: Claim::UNSAID,
+            tenant: Tenant::UNSAID,
+            disk: if disk.is_some() { piece } else { Piece::EMPTY },
+        };
+        match caller.ask(machine, order)[..] {
+            [ControlReply::Done { status, .. }] => status,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    for said in ["operator", "operator:ro"] {
+        assert_eq!(create(&mut machine, &mut caller, WITH_NIC, Some(said)), status::NOT_ALLOWED, "{said}");
+    }
+    assert_eq!(machine.vms(), [FIRST], "and nothing has come of it");
+    assert_eq!(create(&mut machine, &mut caller, WITH_NIC, Some("docs")), status::OK);
+    // Another one of those who control the machine has it, by the manifest or by name.
+    assert_eq!(create(&mut machine, &mut caller, WITHOUT_NIC, None), status::OK);
+    assert_eq!(create(&mut machine, &mut caller, WITHOUT_NIC, Some("operator")), status::OK);
+    // An image that was sent says what it likes.
+    of_image(&mut machine, WITH_NIC, "operator:ro", 0);
+    assert_eq!(create(&mut machine, &mut caller, WITH_NIC, None), status::NOT_ALLOWED);
+    assert_eq!(create(&mut machine, &mut caller, WITH_NIC, Some("docs:ro")), status::OK);
 }
