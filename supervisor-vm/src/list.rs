@@ -2,7 +2,7 @@
 //! them.
 
 use crate::names::Named;
-use crate::node::{Node, Vm, living};
+use crate::node::{Node, Vm, found, living};
 use crate::query::{Query, STOPPED};
 use crate::refusal::{running, said};
 use crate::show::{as_json, milliseconds};
@@ -88,8 +88,22 @@ impl ShownVm {
 
 /// Gives each VM that is asked for to `each`, which says whether it wants more.
 async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool) -> Result<(), String> {
-    if let Some(mut from) = query.first_slot() {
-        while let Some(vm) = node.next_vm(from).await.map_err(said)? {
+    // Without a state that those who run have, or with the beginning of a name, few are looked at of many.
+    let first = query.first_slot().filter(|_| query.state.as_deref() != Some(STOPPED));
+    if let Some(mut from) = first {
+        let mut named = query.name.as_deref().map(|beginning| started(node, beginning, from));
+        loop {
+            let vm = match &mut named {
+                None => node.next_vm(from).await.map_err(said)?,
+                Some(ids) => match ids.next() {
+                    Some(id) => match found(&mut *node.control().await, id).await.map_err(said)? {
+                        Some(vm) => Some(vm),
+                        None => continue,
+                    },
+                    None => None,
+                },
+            };
+            let Some(vm) = vm else { break };
             from = vm.id.slot.number().saturating_add(1);
             let shown = {
                 let names = node.names.borrow();
@@ -123,6 +137,16 @@ async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool)
         }
         last = name;
     }
+}
+
+/// The VMs that were started last under names that begin so, from a slot on, by their slots.
+fn started(node: &Node, beginning: &str, from: u32) -> impl Iterator<Item = VmId> + use<> {
+    let names = node.names.borrow();
+    let begin = names.iter().filter(|(name, _)| name.starts_with(beginning));
+    let ids = begin.filter_map(|(_, named)| named.vm);
+    let mut ids: Vec<VmId> = ids.filter(|id| id.slot.number() >= from).collect();
+    ids.sort_unstable_by_key(|id| id.slot.number());
+    ids.into_iter()
 }
 
 /// Whose a VM is, if it still lives.
@@ -217,9 +241,9 @@ pub async fn vm(node: &Node, vm: &str, json: bool) -> Result<String, String> {
         None => None,
     };
     let found = match (lives, named) {
-        (Some(found), _) => {
-            let tenant = tenant_of(node, found.id).await?.and_then(said_of);
-            ShownVm { tenant, ..ShownVm::of(node, &found, node.names.borrow().of(found.id)) }
+        (Some(vm), _) => {
+            let tenant = tenant_of(node, vm.id).await?.and_then(said_of);
+            ShownVm { tenant, ..ShownVm::of(node, &vm, node.names.borrow().of(vm.id)) }
         }
         (None, Some(named)) => ShownVm::stopped(vm, &named),
         (None, None) => return Err(format!("{} does not run (any more): `vm list` shows what does", shown(vm))),

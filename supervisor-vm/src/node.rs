@@ -241,8 +241,17 @@ impl Node {
 ///
 /// As [`Control::ask`].
 pub async fn living(control: &mut Control, id: VmId) -> Result<Option<Vm>, Error> {
+    Ok(found(control, id).await?.filter(|vm| vm.state != vm_state::ENDING))
+}
+
+/// A VM, if there still is such a one, perhaps one that is being taken apart.
+///
+/// # Errors
+///
+/// As [`Control::ask`].
+pub async fn found(control: &mut Control, id: VmId) -> Result<Option<Vm>, Error> {
     match control.ask(ControlRequest::Vm { slot: id.slot }, drop).await? {
         ControlReply::Done { .. } => Ok(None),
-        reply => Ok(Some(Vm::of(reply)?).filter(|vm| vm.id == id && vm.state != vm_state::ENDING)),
+        reply => Ok(Some(Vm::of(reply)?).filter(|vm| vm.id == id)),
     }
 }

@@ -105,7 +105,9 @@ pub fn plan(system: &System, options: &str) -> Result<Vec<Vm>> {
 pub fn forwards(vms: &[Vm]) -> Result<Vec<Forward>> {
     let [a, b, c, _] = net::HOST.octets();
     let mut forwards = Vec::new();
-    for (vm, place) in vms.iter().zip(0_u16..) {
+    for (place, vm) in vms.iter().enumerate() {
+        // Those behind have no port there, or are in no such network.
+        let place = u16::try_from(place).unwrap_or(u16::MAX);
         let [x, y, z, _] = vm.guest.octets();
         if [a, b, c] != [x, y, z] && !vm.ports.is_empty() {
             fail!(

@@ -50,6 +50,7 @@ mod strays;
 pub mod supervisor;
 mod supervisor_clock;
 mod supervisor_console;
+mod supervisor_crowd;
 mod supervisor_disk_file;
 mod supervisor_disks;
 mod supervisor_fleet;
@@ -107,6 +108,7 @@ pub fn all(long: bool) -> Vec<Case> {
         components::CASES,
         control::CASES,
         if has_program(supervisor::PROGRAM) { supervisor::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_crowd::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_disks::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_disk_file::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_console::CASES } else { &[] },

@@ -203,15 +203,25 @@ pub fn start_as<'l>(
     options: &str,
     change: impl FnOnce(Boot<'l>) -> Boot<'l>,
 ) -> Result<(Running, Login)> {
+    let (mut running, login) = start_alone(lab, options, change)?;
+    running.wait_until_ready(BOOT)?;
+    Ok((running, login))
+}
+
+/// The same, where nobody waits for other VMs.
+pub fn start_alone<'l>(
+    lab: &'l Lab,
+    options: &str,
+    change: impl FnOnce(Boot<'l>) -> Boot<'l>,
+) -> Result<(Running, Login)> {
     let dir = run_dir()?;
     key(&dir, "key")?;
     key(&dir, "other")?;
     let mut admitted = Ok(());
     let boot = change(lab.boot(options)).system(|system| admitted = operator::admit(system, &dir.join("key.pub")));
     admitted?;
-    let mut running = boot.start()?;
+    let running = boot.start()?;
     running.wait_for("supervisor: serving http://10.0.2.16/ and ssh admin@10.0.2.16", BOOT)?;
-    running.wait_until_ready(BOOT)?;
     let Some((place, web)) = operator::places(running.vms()) else { fail!("the operator's VM has no ports") };
     Ok((running, Login { dir, place, web }))
 }
