@@ -17,14 +17,19 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use ilwaco::control::{Control, DiskReply, DiskRequest, Error, answers, answers_since};
 use ilwaco::sync::{Mutex, MutexGuard};
+use ilwaco::task::yield_now;
 use ilwaco::time::Instant;
 
 /// Images that are named where one is asked for that there is not.
 const KNOWN: usize = 24;
+/// Questions to the core after which others come to their turn.
+const TURN: u32 = 16;
 
 /// What is asked and told about.
 pub struct Node {
     control: Mutex<Control>,
+    /// How often it was asked for.
+    turns: Cell<u32>,
     /// Held by who waits for the disk component, which the core lets this VM ask one thing at a time.
     disks: Mutex<()>,
     /// Held by who makes or removes virtual disks, so that no two take the rest of one quota.
@@ -105,6 +110,7 @@ impl Node {
     pub async fn new(control: Control) -> Result<Node, Error> {
         let node = Node {
             control: Mutex::new(control),
+            turns: Cell::new(0),
             disks: Mutex::new(()),
             makes: Mutex::new(()),
             names: RefCell::default(),
@@ -145,6 +151,11 @@ impl Node {
     /// The control ring, for one who asks; others wait for it. What somebody has asked who did not wait for the answer is answered by then, so that nothing is
     /// written into the request page beside what is asked next.
     pub async fn control(&self) -> MutexGuard<'_, Control> {
+        // The core mostly answers at once, so who asks for each of many VMs would never wait for anything, and everybody else for him.
+        self.turns.set(self.turns.get().wrapping_add(1));
+        if self.turns.get().is_multiple_of(TURN) {
+            yield_now().await;
+        }
         let mut control = self.control.lock().await;
         control.settle().await;
         control
