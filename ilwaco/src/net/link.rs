@@ -4,15 +4,14 @@
 //! packets for it wait for the answer. Who completes a handshake is learnt by that, and need not be asked for.
 
 use super::bounded::Bounded;
-use super::capacity::secures_bytes;
 use super::device::NicDevice;
 use super::frame::{
     ETHERNET_HEADER, ICMPV6, IPV4, IPV6, Mac, Own, be32, group_mac, is_link_local, mapped, solicited, unmapped,
 };
+use super::questions::Questions;
 use super::routers::{LISTENER_QUERY, Routers};
 use super::{checksum, frame};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv6Packet, Icmpv6Repr, Ipv4Address, Ipv6Address,
@@ -21,21 +20,8 @@ use smoltcp::wire::{
 
 /// Neighbours that are remembered at least, if there are as many.
 const NEIGHBOURS: usize = 512;
-/// Neighbours that are asked for at once.
-const MAX_ASKING: usize = 64;
-/// Frames that wait for one neighbour's answer, and for all neighbours' beyond one each.
-const HELD: usize = 16;
-const HELD_OF_ALL: usize = 64;
 /// How long an answer is believed before it is asked for again, in the background.
 const FRESH_US: u64 = 60_000_000;
-/// Time to the second question; it doubles with each.
-const ASK_US: u64 = 1_000_000;
-/// After which a question that nobody has answered makes room for another one, where as many are open as can be: who is on the wire answers within milliseconds.
-const PATIENCE_US: u64 = 100_000;
-/// Questions before a neighbour is given up.
-const TRIES: u8 = 3;
-/// Questions after which the interval does not grow any more.
-const MAX_TRIES: u8 = 5;
 /// How often our address is defended (RFC 5227 2.4).
 const DEFEND_US: u64 = 10_000_000;
 const ALL: Mac = [0xff; 6];
@@ -44,30 +30,6 @@ const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 struct Known {
     mac: Mac,
     since: u64,
-}
-
-/// A question that is not answered yet.
-struct Asking {
-    address: u128,
-    tries: u8,
-    /// When it is asked again.
-    next: u64,
-    /// Frames that wait for the answer, in their order.
-    held: Vec<Box<[u8]>>,
-    /// Somebody has wanted to send since the last question.
-    wanted: bool,
-}
-
-impl Asking {
-    /// After its last question, and before the next, in microseconds.
-    fn interval_us(&self) -> u64 {
-        ASK_US << self.tries.saturating_sub(1)
-    }
-
-    /// True when somebody else may be asked for in its place.
-    fn has_waited(&self, now: u64) -> bool {
-        self.tries > 0 && self.next - self.interval_us() + PATIENCE_US <= now
-    }
 }
 
 /// Where a packet goes next.
@@ -89,7 +51,7 @@ pub(super) struct Link {
     /// What there is to routers of IPv6, once there is something.
     pub(super) routers: Option<Box<Routers>>,
     known: Bounded<u128, Known, NEIGHBOURS>,
-    asking: Vec<Asking>,
+    questions: Questions,
     /// When the next question is due, in microseconds.
     pub(super) due: u64,
     /// When our address may be defended again.
@@ -98,7 +60,15 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(own: Own, seed: u64) -> Link {
-        Link { own, gateway: 0, routers: None, known: Bounded::new(seed), asking: Vec::new(), due: u64::MAX, defend: 0 }
+        Link {
+            own,
+            gateway: 0,
+            routers: None,
+            known: Bounded::new(seed),
+            questions: Questions::new(seed),
+            due: u64::MAX,
+            defend: 0,
+        }
     }
 
     /// True when packets can be sent to this address.
@@ -174,36 +144,9 @@ impl Link {
 
     /// Asks for a neighbour, now or when its turn comes.
     fn ask(&mut self, address: u128, hold: Option<&[u8]>, now: u64) {
-        let known = self.asking.iter().position(|asking| asking.address == address);
-        // Where as many are asked for as can be, and all only now, the packet is lost.
-        let Some(index) = known.or_else(|| self.begin(address, now)) else { return };
-        self.asking[index].wanted = true;
-        let all = self.asking.iter().map(|asking| asking.held.len()).sum::<usize>();
-        let held = &mut self.asking[index].held;
-        if let Some(frame) = hold
-            && secures_bytes(frame.len() + HELD * size_of::<Box<[u8]>>())
-        {
-            // The latest ones (RFC 1122 2.3.2.2), and of each neighbour one at least.
-            if held.len() >= HELD || !held.is_empty() && all >= HELD_OF_ALL {
-                held.remove(0);
-            }
-            held.push(frame.into());
+        if let Some(next) = self.questions.ask(address, hold, now) {
+            self.due = self.due.min(next);
         }
-    }
-
-    /// Begins to ask for a neighbour; in the place of who has been asked for most often without an answer, where there is no other. Which of the questions it is.
-    fn begin(&mut self, address: u128, now: u64) -> Option<usize> {
-        let asking = Asking { address, tries: 0, next: now, held: Vec::new(), wanted: true };
-        let mut index = self.asking.len();
-        if index < MAX_ASKING {
-            self.asking.push(asking);
-        } else {
-            let waited = self.asking.iter().enumerate().filter(|(_, asking)| asking.has_waited(now));
-            (index, _) = waited.max_by_key(|(_, asking)| asking.tries)?;
-            self.asking[index] = asking;
-        }
-        self.due = now;
-        Some(index)
     }
 
     /// Asks what is due. When the next question is, in microseconds.
@@ -213,26 +156,13 @@ impl Link {
         }
         self.due = self.routers.as_mut().map_or(u64::MAX, |routers| routers.work(&self.own, now, nic));
         let mut index = 0;
-        while let Some(asking) = self.asking.get_mut(index) {
-            if asking.next <= now {
-                if asking.tries >= TRIES {
-                    // Nobody is there. Who waits has waited long enough.
-                    asking.held = Vec::new();
-                    self.known.remove(&asking.address);
-                    if !asking.wanted {
-                        self.asking.swap_remove(index);
-                        continue;
-                    }
-                }
-                let address = asking.address;
-                asking.tries = (asking.tries + 1).min(MAX_TRIES);
-                asking.next = now + asking.interval_us();
-                asking.wanted = false;
-                self.question(address, nic);
+        while let Some(turn) = self.questions.turn(&mut index, now) {
+            if turn.in_vain {
+                self.known.remove(&turn.address);
             }
-            self.due = self.due.min(self.asking[index].next);
-            index += 1;
+            self.question(turn.address, nic);
         }
+        self.due = self.due.min(self.questions.due());
         self.due
     }
 
@@ -242,11 +172,9 @@ impl Link {
             return;
         }
         self.known.insert(address, Known { mac, since: now });
-        if let Some(index) = self.asking.iter().position(|asking| asking.address == address) {
-            for mut frame in self.asking.swap_remove(index).held {
-                frame[..6].copy_from_slice(&mac);
-                nic.send(&frame);
-            }
+        for mut frame in self.questions.answered(address) {
+            frame[..6].copy_from_slice(&mac);
+            nic.send(&frame);
         }
     }
 
@@ -267,7 +195,7 @@ impl Link {
 
     /// True when an answer about this address concerns us.
     fn is_wanted(&mut self, address: u128) -> bool {
-        self.known.get_mut(&address).is_some() || self.asking.iter().any(|asking| asking.address == address)
+        self.known.get_mut(&address).is_some() || self.questions.has(address)
     }
 
     fn question(&self, address: u128, nic: &mut NicDevice) {
@@ -424,17 +352,18 @@ impl Link {
     /// Everything about IPv4 neighbours is different now.
     pub(super) fn forget(&mut self) {
         self.known.retain(|_, _| false);
-        self.asking = Vec::new();
+        self.questions.forget();
         self.due = u64::MAX;
     }
 
-    /// Gives memory back to the heap. Neighbours are soon learnt again: by the next handshake, or by asking.
-    pub(super) fn shrink(&mut self) {
+    /// Gives memory back to the heap. Neighbours are soon learnt again: by the next handshake, or by asking. False when there is some that will not be in
+    /// use much longer.
+    pub(super) fn shrink(&mut self, now: u64) -> bool {
         self.known.retain(|_, _| false);
-        self.asking.shrink_to_fit();
         if self.routers.as_ref().is_some_and(|routers| routers.says_nothing()) {
             self.routers = None;
         }
+        self.questions.shrink(now)
     }
 }
 

@@ -43,6 +43,7 @@ mod paths;
 mod place;
 mod places;
 mod probes;
+mod questions;
 mod receiving;
 mod room;
 mod routers;

@@ -333,10 +333,10 @@ impl Stack {
         self.touched.shrink_to(used);
         self.flows.shrink_to_fit();
         let now = self.now;
-        self.link.shrink();
+        let asks = !self.link.shrink(now);
         self.paths.shrink(now);
         self.listeners.iter_mut().for_each(Listener::shrink);
         let waits = !self.fragments.shrink(now);
-        self.ended.shrink(now) && !waits
+        self.ended.shrink(now) && !waits && !asks
     }
 }

@@ -202,6 +202,10 @@ impl Stack {
         else {
             return;
         };
+        if track.peer.window == 0 {
+            // What is due is a probe, and no loss (RFC 9293 3.8.6.1).
+            return;
+        }
         let time = stack_time(self.now);
         if due(self.iface.poll_at(time, &endpoint.set)) > self.now {
             return;
@@ -214,7 +218,9 @@ impl Stack {
             return;
         }
         if let Some(limit) = track.congestion.limit(track.peer.scale) {
-            self.hear(index, limit, self.now);
+            // Never more than the peer has said.
+            let window = u16::try_from(track.peer.window >> track.peer.scale).unwrap_or(u16::MAX);
+            self.hear(index, limit.min(window), self.now);
         }
     }
 

@@ -8,6 +8,7 @@ mod identities;
 mod links;
 mod memory;
 mod names;
+mod neighbours;
 mod pieces;
 mod routers;
 mod segments;

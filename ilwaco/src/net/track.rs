@@ -156,14 +156,14 @@ impl Track {
         self.met = now;
         let fresh = segment.ack.wrapping_sub(una);
         if fresh <= next.wrapping_sub(una) {
-            self.peer.window = u32::from(segment.window) << self.peer.scale;
+            let window = core::mem::replace(&mut self.peer.window, u32::from(segment.window) << self.peer.scale);
             if fresh != 0 {
                 self.sent.0 = segment.ack;
                 self.lost = 0;
                 self.advance(fresh, next.wrapping_sub(una), now);
                 self.heard = now;
-            } else if segment.len == 0 && una != next {
-                self.duplicates = self.duplicates.saturating_add(1);
+            } else if una != next {
+                self.nothing_new(window, segment.len, now);
             }
         }
         if segment.seq == end.wrapping_sub(1) && segment.len == 0 && !segment.has(FIN) && acknowledged == end {
@@ -179,6 +179,17 @@ impl Track {
             self.heard = now;
         }
         Verdict::Pass
+    }
+
+    /// An acknowledgement of what was acknowledged before, while something is on its way: several are the sign of a loss, if they are the same in
+    /// all (RFC 5681 2). `window`: the peer's before that. Into a closed one go probes, which no loss is seen by.
+    #[cold]
+    fn nothing_new(&mut self, window: u32, len: u32, now: u64) {
+        if window == 0 || self.peer.window == 0 {
+            self.waits = now;
+        } else if window == self.peer.window && len == 0 {
+            self.duplicates = self.duplicates.saturating_add(1);
+        }
     }
 
     /// So many bytes of `flight` were acknowledged for the first time.

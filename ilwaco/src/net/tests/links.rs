@@ -17,7 +17,7 @@ const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const FAR: [u8; 4] = [203, 0, 113, 5];
 
 /// Addresses that the guest asks for, among these frames.
-fn asked(frames: &[Vec<u8>]) -> Vec<[u8; 4]> {
+pub(super) fn asked(frames: &[Vec<u8>]) -> Vec<[u8; 4]> {
     let questions = frames.iter().filter(|frame| be16(frame, 12) == Some(ARP) && frame[21] == 1);
     questions.map(|frame| *frame[38..].first_chunk().expect("long enough")).collect()
 }
@@ -444,33 +444,4 @@ fn what_is_listened_to_stands_in_the_nic_page() {
     drop(listeners);
     let _sim = machine("ip=dhcp");
     assert_eq!(listens(), said(&[68]));
-}
-
-#[test]
-fn many_who_do_not_answer_keep_nobody_out_for_long() {
-    /// Neighbours that are asked for at a time.
-    const MOST: u8 = 64;
-    let mut sim = machine(ARGS);
-    block_on(async {
-        let socket = UdpSocket::bind(9).expect("free");
-        let silent = |n: u8| SocketAddr::from(([10, 0, 9, n], 9));
-        let all = async || {
-            for n in 0..MOST {
-                socket.send_to(b"nobody", silent(n)).await.expect("room");
-            }
-        };
-        all().await;
-        assert_eq!(asked(&turn(&mut sim).await).len(), MOST.into());
-        // Whoever has been asked for only now may still answer.
-        socket.send_to(b"first", SocketAddr::from(([10, 0, 8, 1], 9))).await.expect("room");
-        assert_eq!(asked(&turn(&mut sim).await), [] as [[u8; 4]; 0]);
-        sleep(Duration::from_millis(110)).await;
-        // They do not stop.
-        all().await;
-        socket.send_to(b"second", SocketAddr::from(([10, 0, 8, 1], 9))).await.expect("room");
-        assert_eq!(asked(&turn(&mut sim).await), [[10, 0, 8, 1]]);
-        let mac = [2, 9, 9, 9, 9, 9];
-        let frames = ask(&mut sim, &arp(2, mac, [10, 0, 8, 1], GUEST)).await;
-        assert_eq!(frames.iter().map(|frame| &frame[42..]).collect::<Vec<_>>(), [b"second"]);
-    });
 }

@@ -1,5 +1,6 @@
 //! Several segments in one record: what arrives is the same, with fewer records; and acknowledgements of which sockets hear late.
 
+use super::super::checksum;
 use super::super::frame::{ACK, FIN, SYN};
 use super::super::*;
 use super::crafted::{Host, ask, machine, turn};
@@ -165,5 +166,82 @@ fn who_sends_without_being_asked_fills_no_buffer_with_what_has_arrived() {
         let first = 100_000 - host.ack.wrapping_sub(start);
         assert!(written.get() == 20 && first <= 5_000, "{} writes, and {first} bytes are missing", written.get());
         assert!(Sim::now() < 1_000_000_000, "nothing waited for a timer: {}", Sim::now());
+    });
+}
+
+/// The host's next word, saying that it takes so many bytes.
+fn with_window(host: &Host, data: &[u8], window: u16) -> Vec<u8> {
+    let mut frame = host.segment(ACK, &[], data);
+    frame[48..50].copy_from_slice(&window.to_be_bytes());
+    checksum::fill(&mut frame);
+    frame
+}
+
+#[test]
+fn into_a_closed_window_go_probes_of_a_byte_and_nothing_else() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let mut host = Host::new(1, 7);
+        // As much as a socket's buffer holds, so that it is the socket that sends it.
+        let first: usize = answer(&mut sim, &mut host, 536, 3000).await.iter().sum();
+        assert_eq!(first, 3000);
+        ask(&mut sim, &with_window(&host, b"", 100)).await;
+        let request = with_window(&host, b"?", 100);
+        host.seq = host.seq.wrapping_add(1);
+        let frames = ask(&mut sim, &request).await;
+        assert_eq!(host.listen(&frames).iter().map(|heard| heard.data.len()).sum::<usize>(), 100);
+        let closed = with_window(&host, b"", 0);
+        let mut heard = host.listen(&ask(&mut sim, &closed).await);
+        let mut probes = 0;
+        for _ in 0..150 {
+            for segment in heard {
+                assert!(segment.data.len() <= 1, "{} bytes in {probes}", segment.data.len());
+                probes += 1;
+            }
+            sleep(Duration::from_millis(100)).await;
+            let frames: Vec<_> = turn(&mut sim).await;
+            // It takes nothing.
+            let due = host.ack;
+            heard = host.listen(&frames);
+            host.ack = due;
+            if !heard.is_empty() {
+                ask(&mut sim, &closed).await;
+            }
+        }
+        // After 1, 3, 7 and 15 s.
+        assert!((3..=5).contains(&probes), "{probes} probes");
+        let frames = ask(&mut sim, &with_window(&host, b"", 8000)).await;
+        let mut rest = host.listen(&frames).iter().map(|heard| heard.data.len()).sum::<usize>();
+        // Probes without an answer are no losses: there is no congestion window by them.
+        assert!(rest >= 2000, "{rest} bytes at once");
+        for _ in 0..30 {
+            let frames = ask(&mut sim, &with_window(&host, b"", 8000)).await;
+            rest += host.listen(&frames).iter().map(|heard| heard.data.len()).sum::<usize>();
+            sleep(Duration::from_millis(200)).await;
+        }
+        assert!(rest >= 2900, "{rest} bytes of the rest");
+    });
+}
+
+#[test]
+fn what_is_sent_again_fits_into_the_window() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        let mut host = Host::new(1, 7);
+        answer(&mut sim, &mut host, 536, 3000).await;
+        ask(&mut sim, &with_window(&host, b"", 300)).await;
+        let request = with_window(&host, b"?", 300);
+        host.seq = host.seq.wrapping_add(1);
+        let due = host.ack;
+        let first = ask(&mut sim, &request).await;
+        assert_eq!(host.listen(&first).iter().map(|heard| heard.data.len()).sum::<usize>(), 300);
+        // It gets lost, and so does what follows.
+        for _ in 0..80 {
+            sleep(Duration::from_millis(100)).await;
+            for heard in host.listen(&turn(&mut sim).await) {
+                let end = heard.seq.wrapping_sub(due) as usize + heard.data.len();
+                assert!(end <= 300, "up to byte {end} in a window of 300");
+            }
+        }
     });
 }

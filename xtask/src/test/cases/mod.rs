@@ -37,6 +37,8 @@ mod nic;
 mod noise;
 pub mod on_disk;
 mod on_disk_faults;
+mod peer;
+mod peers;
 mod policies;
 pub mod pooled;
 pub mod power_cuts;
@@ -90,6 +92,7 @@ pub fn all(long: bool) -> Vec<Case> {
         apps::CASES,
         nic::CASES,
         frames::CASES,
+        peers::CASES,
         recovery::CASES,
         services::CASES,
         state::CASES,
@@ -178,10 +181,11 @@ pub fn runs_on(case: &Case, kind: Kind) -> bool {
 /// `long` on each.
 pub fn runs_among(case: &Case, kind: Kind, kinds: &[Kind], long: bool) -> bool {
     const ONCE: [&str; 4] = ["qemu: ", "nic: ", "run: ", "stacks: "];
-    const ABOVE: [&str; 10] = [
+    const ABOVE: [&str; 11] = [
         "web: ",
         "clients: ",
         "apps: ",
+        "peers: ",
         "supervisor: ",
         "control: ",
         "policies: ",
