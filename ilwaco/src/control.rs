@@ -87,9 +87,6 @@ impl fmt::Display for Error {
             Error::Refused(status::DISKS_LOST) => {
                 f.write_str("the disk component was started anew, and has perhaps done it; look, and try again")
             }
-            Error::Refused(status::NOT_ALLOWED) => f.write_str(
-                "the manifest keeps that virtual disk for those who control the machine, or this VM's image has no `reads-disks = true`",
-            ),
             Error::Refused(status::MOVED) => f.write_str("others come and go, and take its slot each time; try again"),
             Error::Refused(status) => write!(f, "the core refuses it with status {status}"),
             Error::Quota(status::TENANTS_TAKEN, Beyond { tenant, .. }) => {

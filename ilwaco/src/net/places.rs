@@ -320,14 +320,19 @@ impl Stack {
 
     /// Gives memory that is not in use back to the heap. False when there is some that will not be in use much longer.
     pub(super) fn shrink(&mut self) -> bool {
-        self.spare = Vec::new();
+        let awaits = self.awaits_somebody();
+        if !awaits {
+            self.spare = Vec::new();
+        }
+        self.keep_for_awaited();
         let used =
             self.places.iter().rposition(|place| place.endpoint.is_some() || place.owned).map_or(0, |last| last + 1);
         self.places.truncate(used);
         self.places.shrink_to_fit();
         self.free.retain(|&index| index < used);
         self.free.shrink_to(used);
-        self.order = Vec::new();
+        // Who makes room for others is found in memory that is there.
+        self.order.shrink_to(used);
         self.promises.forget();
         self.touched.retain(|&index| index < used);
         self.touched.shrink_to(used);
@@ -337,6 +342,6 @@ impl Stack {
         self.paths.shrink(now);
         self.listeners.iter_mut().for_each(Listener::shrink);
         let waits = !self.fragments.shrink(now);
-        self.ended.shrink(now) && !waits && !asks
+        self.ended.shrink(now) && !waits && !asks && !awaits
     }
 }

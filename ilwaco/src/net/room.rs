@@ -15,6 +15,8 @@ use alloc::vec::Vec;
 const TIMERS: usize = 2;
 /// How long a connection must have been silent to make room for another one.
 const IDLE_US: u64 = 1_000_000;
+/// How long who has found no memory is awaited: peers send again after 1, 2 and 4 s.
+const AWAITED_US: u64 = 5_000_000;
 
 /// Whom a connection is with: an IPv4 address, a neighbour, or the network of an IPv6 address, since a host can have as many
 /// addresses of its network as it likes.
@@ -30,10 +32,18 @@ impl Stack {
         if self.live < self.most && carries {
             return true;
         }
+        if !carries {
+            self.awaits_until = self.now + AWAITED_US;
+        }
         let Some(index) = self.dispensable(flow) else { return false };
         self.dismiss(index);
         // Its memory is free only when it is closed.
         carries
+    }
+
+    /// True when somebody who has found no memory may come again, for whom what others have left is kept.
+    pub(super) fn awaits_somebody(&self) -> bool {
+        self.live != 0 && self.now < self.awaits_until
     }
 
     /// Makes space for another socket. Those that are being closed have what others do not use, and [`MAX_CLOSING`] more; when
@@ -97,6 +107,13 @@ impl Stack {
     #[inline]
     pub(super) fn keep_promises(&self) {
         self.promises.keep(self.counts(), self.orphans);
+    }
+
+    /// Before memory is given back: as much is kept as was promised, and what somebody who is awaited needs.
+    pub(super) fn keep_for_awaited(&self) {
+        let (live, queued) = self.counts();
+        let more = usize::from(self.awaits_somebody());
+        self.promises.keep((live + more, queued + more), self.orphans);
     }
 
     /// True when there are places for another connection in all that has one for each, or there is memory for them.

@@ -57,6 +57,8 @@ pub(crate) struct Stack {
     pub(super) ended: EndedTable,
     pub(super) spare: Vec<Endpoint>,
     pub(super) promises: Promises,
+    /// Until when somebody who found no memory may come again.
+    pub(super) awaits_until: u64,
     /// Room for a list of all places.
     pub(super) order: Vec<usize>,
     pub(super) listeners: Vec<Listener>,
@@ -115,6 +117,7 @@ impl Stack {
             ended: EndedTable::new(random),
             spare: Vec::new(),
             promises: Promises::default(),
+            awaits_until: 0,
             order: Vec::new(),
             listeners: Vec::new(),
             datagrams: SocketSet::new(Vec::new()),

@@ -81,6 +81,46 @@ fn what_has_a_place_for_each_connection_grows_only_where_there_is_memory() {
 }
 
 #[test]
+fn who_is_idle_makes_room_after_memory_was_given_back() {
+    let mut sim = machine(ARGS);
+    block_on(async {
+        serve_echo(7);
+        let mut first = None;
+        for n in 1..=9 {
+            let mut host = Host::new(n, 7);
+            host.connect(&mut sim).await;
+            host.say(&mut sim, b"hello").await;
+            first.get_or_insert(host);
+        }
+        sleep(Duration::from_secs(2)).await;
+        shrink();
+        // No more than what was promised to those who are in.
+        Sim::leave(kept(9, 0));
+        let mut host = Host::new(10, 7);
+        host.knock(&mut sim).await;
+        let ack = host.next(ACK, &[]);
+        ask(&mut sim, &ack).await;
+        let counters = net_counters();
+        assert_eq!((counters.refused_connections, counters.dismissed_connections), (1, 1));
+        // The peer closes, and its socket is kept for who was refused, although nothing happens for a while.
+        let closing = turn(&mut sim).await;
+        let mut first = first.expect("ten");
+        first.listen(&closing);
+        let end = first.next(ACK, &[]);
+        ask(&mut sim, &end).await;
+        sleep(Duration::from_millis(900)).await;
+        shrink();
+        Sim::leave(kept(9, 1));
+        ask(&mut sim, &ack).await;
+        assert_eq!((connections(), net_counters().refused_connections), ((0, 9), 1));
+        // And not for long.
+        sleep(Duration::from_secs(6)).await;
+        shrink();
+        assert_eq!(with(|stack| Ok(stack.spare.len())), Ok(0));
+    });
+}
+
+#[test]
 fn without_pages_nothing_is_taken_in_and_nothing_sent() {
     let mut sim = machine(ARGS);
     block_on(async {

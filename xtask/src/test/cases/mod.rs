@@ -17,6 +17,7 @@ mod disk_faults;
 mod disks;
 mod elf;
 mod every_door;
+mod far_peers;
 mod fatal;
 mod files;
 mod files_out;
@@ -28,6 +29,7 @@ mod hardware;
 pub mod hoarders;
 mod hostile;
 mod identity;
+mod idle_clients;
 mod ipv6;
 mod killed;
 mod lazy;
@@ -93,6 +95,7 @@ pub fn all(long: bool) -> Vec<Case> {
         nic::CASES,
         frames::CASES,
         peers::CASES,
+        far_peers::CASES,
         recovery::CASES,
         services::CASES,
         state::CASES,
@@ -148,6 +151,7 @@ pub fn all(long: bool) -> Vec<Case> {
         net_boot::CASES,
         hardware::CASES,
         hoarders::CASES,
+        idle_clients::CASES,
         single_pages::CASES,
         lazy::CASES,
         every_door::CASES,

@@ -123,6 +123,8 @@ pub struct Peer {
     pub seq: u32,
     pub ack: u32,
     pub window: u16,
+    /// The largest segment that it says it takes, when it connects.
+    pub largest: Option<u16>,
 }
 
 impl Peer {
@@ -137,6 +139,7 @@ impl Peer {
             seq: u32::from(n) * 77_777,
             ack: 0,
             window: 0xffff,
+            largest: None,
         }
     }
 
@@ -155,9 +158,13 @@ impl Peer {
         let mut segment = [self.ports.0.to_be_bytes(), self.ports.1.to_be_bytes()].concat();
         segment.extend(numbers.0.to_be_bytes());
         segment.extend(numbers.1.to_be_bytes());
-        segment.extend([5 << 4, flags]);
+        let option = self.largest.filter(|_| flags & SYN != 0).map(u16::to_be_bytes);
+        segment.extend([if option.is_some() { 6 << 4 } else { 5 << 4 }, flags]);
         segment.extend(self.window.to_be_bytes());
         segment.extend([0; 4]);
+        if let Some([high, low]) = option {
+            segment.extend([2, 4, high, low]);
+        }
         segment.extend(data);
         let len = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
         let whole = [&ends.0.octets()[..], &ends.1.octets(), &[0, TCP], &len, &segment].concat();
