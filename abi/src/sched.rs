@@ -107,9 +107,11 @@ messages! {
         /// runs nor admits it by itself.
         0x213 Hold { vm: VmId },
         /// Standing rules, until others come or the scheduler ends: a VM that becomes able to run and may run ahead (`Allow`) does so before
-        /// what is planned, in the order of waking, `most_in_row` of them until the next planned turn begins. With `preempts` they
-        /// interrupt the turn that somebody has, which goes on afterwards. Where `most_in_row` is 0, nobody runs ahead, as at the start.
-        0x214 Rules { most_in_row: u32, preempts: bool },
+        /// what is planned, in the order of waking, `most_in_row` of them until a planned turn begins, or has a slice. With `preempts` they
+        /// interrupt the turn that somebody has, which goes on afterwards. A turn ahead lasts `slice_ticks` for a VM of weight 100, and for others in
+        /// proportion; who can go on after that, and may run ahead still, does so behind those that have woken meanwhile. Where `most_in_row` is 0,
+        /// nobody runs ahead, as at the start.
+        0x214 Rules { most_in_row: u32, preempts: bool, slice_ticks: u64 },
         /// A VM may run `ticks` ahead of the plan, in place of what it was allowed before. What it runs counts against that, whoever has
         /// chosen its turns.
         0x215 Allow { vm: VmId, ticks: u64 },

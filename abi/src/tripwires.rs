@@ -218,7 +218,7 @@ fn messages_survive_the_ring() {
         (sched::SchedCommand::Run { vm, quantum_ticks: 9 }, 0x211),
         (sched::SchedCommand::Admit { vm }, 0x212),
         (sched::SchedCommand::Hold { vm }, 0x213),
-        (sched::SchedCommand::Rules { most_in_row: 8, preempts: true }, 0x214),
+        (sched::SchedCommand::Rules { most_in_row: 8, preempts: true, slice_ticks: 9 }, 0x214),
         (sched::SchedCommand::Allow { vm, ticks: 9 }, 0x215),
         (sched::SchedCommand::First { vm }, 0x216),
     ] {

@@ -2,7 +2,7 @@
 
 use crate::Oddity;
 use crate::gatekeeper::Gatekeeper;
-use crate::policy::{PLAN_DEPTH, Policy};
+use crate::policy::{PLAN_DEPTH, Policy, Rules};
 use crate::vms::Seated;
 use abi::note::TableBytes;
 use abi::sched::{Admission, SchedCommand, SchedEvent};
@@ -26,7 +26,9 @@ pub struct Scheduler<P> {
     turns: u64,
     /// A VM has blocked since then.
     blocked: bool,
-    /// Entries that are planned ahead at most: about as many as are used in a quantum.
+    /// Ticks of the turn that was planned last.
+    turn_ticks: u64,
+    /// Entries that are planned ahead at most: about as many as are used in such a turn.
     ahead: u32,
     /// Times in a row that entries were used within a quantum and nobody had blocked.
     quick: u32,
@@ -50,6 +52,7 @@ impl<P: Policy> Scheduler<P> {
             published_at: 0,
             turns: 0,
             blocked: false,
+            turn_ticks: 0,
             ahead: PLAN_DEPTH,
             quick: 0,
             sleeps: false,
@@ -80,6 +83,7 @@ impl<P: Policy> Scheduler<P> {
                 self.gatekeeper.set_admission(admission, quantum_ticks);
                 self.gatekeeper.reset(room);
                 self.policy.reset(quantum_ticks);
+                self.turn_ticks = quantum_ticks;
                 self.ruled = false;
                 Ok(())
             }
@@ -123,7 +127,9 @@ impl<P: Policy> Scheduler<P> {
         let before = outstanding;
         if !self.ruled && P::RULES.most_in_row != 0 && outstanding < capacity {
             self.ruled = true;
-            send(SchedCommand::Rules { most_in_row: P::RULES.most_in_row, preempts: P::RULES.preempts });
+            let Rules { most_in_row, preempts, slices } = P::RULES;
+            let slice_ticks = self.policy.quantum_ticks() / slices.max(1);
+            send(SchedCommand::Rules { most_in_row, preempts, slice_ticks });
             outstanding += 1;
         }
         while outstanding < capacity
@@ -160,6 +166,7 @@ impl<P: Policy> Scheduler<P> {
         while more < most
             && let Some(dispatch) = self.policy.next()
         {
+            self.turn_ticks = dispatch.quantum_ticks;
             send(SchedCommand::Run { vm: dispatch.vm, quantum_ticks: dispatch.quantum_ticks });
             more += 1;
         }
@@ -179,7 +186,7 @@ impl<P: Policy> Scheduler<P> {
     /// each time; where each lasts, one has to do, since whoever wakes waits behind all of them.
     #[inline]
     fn adapt(&mut self, ticks: u64) {
-        let quantum = self.policy.quantum_ticks();
+        let quantum = self.turn_ticks;
         self.ahead = match ticks {
             _ if ticks < quantum => (self.ahead * 2).min(PLAN_DEPTH),
             _ if ticks < 2 * quantum => (self.ahead / 2).max(1),
@@ -187,6 +194,7 @@ impl<P: Policy> Scheduler<P> {
         };
         let blocked = core::mem::take(&mut self.blocked);
         self.sleeps = blocked;
+        self.policy.shorten(blocked);
         self.quick = if blocked || ticks >= quantum { 0 } else { self.quick.saturating_add(1) };
     }
 

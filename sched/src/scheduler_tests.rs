@@ -112,13 +112,15 @@ fn a_plan_names_a_turn_whatever_else_is_told() {
         events.iter().for_each(|event| scheduler.handle(*event).expect("good"));
     };
     tell(&mut scheduler, &[blocked(4), other]);
+    // A short one, as somebody has blocked.
+    assert_eq!(plan(&mut scheduler, 0), [SchedCommand::Run { vm: vm(5), quantum_ticks: QUANTUM / 8 }]);
     for _ in 0..4 {
         assert_eq!(plan(&mut scheduler, 0), [run(5)]);
     }
     tell(&mut scheduler, &[ready, blocked(4), ready, blocked(5)]);
     let told = plan(&mut scheduler, 0);
     let (last, others) = told.split_last().expect("something");
-    assert_eq!(*last, run(4));
+    assert_eq!(*last, SchedCommand::Run { vm: vm(4), quantum_ticks: QUANTUM / 8 });
     assert!(!others.is_empty() && others.iter().all(|it| matches!(it, SchedCommand::Allow { .. })), "{told:?}");
 }
 
@@ -219,7 +221,7 @@ struct Said {
 
 impl Policy for Said {
     const NAME: &'static str = "said";
-    const RULES: Rules = Rules { most_in_row: 3, preempts: true };
+    const RULES: Rules = Rules { most_in_row: 3, preempts: true, slices: 4 };
     const SEAT_BYTES: u32 = 0;
 
     fn new(_: &mut Tables) -> Self {
@@ -280,7 +282,10 @@ fn whatever_there_is_to_say_waits_for_space_in_the_ring() {
     let allow = SchedCommand::Allow { vm: vm(8), ticks: 7 };
     assert_eq!(said(&mut scheduler, 4, 4), []);
     // The rules once, and before anything else.
-    assert_eq!(said(&mut scheduler, 0, 1), [SchedCommand::Rules { most_in_row: 3, preempts: true }]);
+    assert_eq!(
+        said(&mut scheduler, 0, 1),
+        [SchedCommand::Rules { most_in_row: 3, preempts: true, slice_ticks: QUANTUM / 4 }]
+    );
     assert_eq!(said(&mut scheduler, 1, 1), []);
     assert_eq!(said(&mut scheduler, 0, 2), [allow; 2]);
     assert_eq!(said(&mut scheduler, 0, 2), [run(9); 2]);
@@ -510,7 +515,7 @@ proptest! {
 }
 
 #[test]
-fn where_vms_block_those_that_go_ahead_wait_behind_two_turns_at_most() {
+fn where_vms_block_those_that_go_ahead_wait_behind_two_short_turns_at_most() {
     let mut scheduler = Scheduler::<crate::policy::Fair>::new(&mut Tables::on_heap(
         Scheduler::<crate::policy::Fair>::TABLES,
         SLOTS,
@@ -529,12 +534,23 @@ fn where_vms_block_those_that_go_ahead_wait_behind_two_turns_at_most() {
             scheduler.handle(event).expect("good");
             scheduler.handle(SchedEvent::Ready { vm: vm(7), seat: seat(7), weight: 100 }).expect("good");
         }
-        let mut runs = 0;
-        scheduler.plan(now, 0, RING, &mut |command| runs += u32::from(matches!(command, SchedCommand::Run { .. })));
-        runs
+        let mut turns = Vec::new();
+        scheduler.plan(now, 0, RING, &mut |command| {
+            if let SchedCommand::Run { quantum_ticks, .. } = command {
+                turns.push(quantum_ticks);
+            }
+        });
+        turns
     };
-    // All is used up within a quantum, again and again.
-    assert!(planned(true, 10) > 2, "nothing has been used yet");
-    assert!((1..=2).contains(&planned(true, 20)) && (1..=2).contains(&planned(true, 30)));
-    assert!(planned(false, 40) > 2 && planned(false, 50) > 2);
+    // All is used up within a turn, again and again.
+    let first = planned(true, 10);
+    assert!(first.len() > 2 && first.iter().all(|ticks| *ticks == QUANTUM), "nothing has been used yet: {first:?}");
+    for now in [20, 30] {
+        let turns = planned(true, now);
+        assert!((1..=2).contains(&turns.len()) && turns.iter().all(|ticks| *ticks == QUANTUM / 8), "{turns:?}");
+    }
+    for now in [40, 50] {
+        let turns = planned(false, now);
+        assert!(turns.len() > 2 && turns.iter().all(|ticks| *ticks == QUANTUM), "{turns:?}");
+    }
 }

@@ -55,6 +55,9 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         vm.burst_ticks += ran;
         if cpu.plan.ran(ran) {
             vm.ahead_ticks = vm.ahead_ticks.saturating_sub(ran);
+            if ahead && ran >= left_ticks {
+                cpu.slice_ends(vm);
+            }
         }
     }
 }
@@ -88,6 +91,16 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             if now >= until {
                 return;
             }
+        }
+    }
+
+    /// The turn ahead of the plan that a VM had is over. Where it can go on, others that have woken come first; one whose turn by the plan it was a part of goes on by
+    /// that.
+    #[cold]
+    #[inline(never)]
+    fn slice_ends(&mut self, vm: &Vm<B>) {
+        if vm.life.is_ready() && self.plan.paused.is_none_or(|turn| turn.vm != vm.id) {
+            self.stand_ahead(vm);
         }
     }
 
@@ -253,9 +266,8 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     #[inline]
     fn give_way(&mut self, vm: &Vm<B>, until: u64) {
         let recent = until >= self.mark.saturating_sub(self.plan.quantum_ticks());
-        if recent && self.plan.lets_ahead(vm.ahead_ticks) {
-            self.wakers.push(vm.seat);
-            self.plan.aside = true;
+        if recent {
+            self.stand_ahead(vm);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whose turn it is, and what is known of whose is next.
 
+use abi::share::WEIGHT;
 use abi::vm::VmId;
 
 /// One part of a second that a quantum has at least: a plan of empty turns cannot keep the core busy.
@@ -20,10 +21,12 @@ pub struct Turn {
 /// What the scheduler has laid down for those that wake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Turns ahead of the plan until the next one by the plan begins; 0: nobody runs ahead.
+    /// Turns ahead of the plan until one by the plan begins, or has a slice; 0: nobody runs ahead.
     pub most_in_row: u32,
     /// They interrupt the turn that somebody has.
     pub preempts: bool,
+    /// Ticks of a turn ahead of a VM of the usual weight.
+    pub slice_ticks: u64,
 }
 
 /// The core's end of the plan that the scheduler publishes.
@@ -36,7 +39,7 @@ pub struct Plan {
     pub rules: Rules,
     /// Somebody has woken who may go ahead, or somebody's turn is paused: [`Plan::turn`] alone does not say who goes on.
     pub aside: bool,
-    /// Turns ahead of the plan since the last one by the plan, or by the core, began.
+    /// Turns ahead of the plan since the last one by the plan, or by the core, began, or went on since no more may in a row.
     row: u32,
     /// The next entry that can run: VM and quantum in ticks.
     pub next: Option<(VmId, u64)>,
@@ -171,13 +174,33 @@ impl Plan {
         interrupts && self.row < self.rules.most_in_row
     }
 
-    /// A turn of a VM that has woken and may run so many ticks ahead. Whoever had the CPU goes on afterwards.
-    pub fn go_ahead(&mut self, vm: VmId, ahead_ticks: u64) -> Turn {
+    /// A turn of a VM that has woken, has this weight and may run so many ticks ahead. Whoever had the CPU goes on afterwards.
+    pub fn go_ahead(&mut self, vm: VmId, weight: u16, ahead_ticks: u64) -> Turn {
         if let Some(turn) = self.turn.take().filter(|turn| !turn.ahead && turn.left_ticks != 0) {
             self.paused = Some(turn);
         }
         self.row += 1;
-        Turn { vm, left_ticks: ahead_ticks.min(self.quantum_ticks.max(self.least_quantum_ticks)), ahead: true }
+        Turn { vm, left_ticks: ahead_ticks.min(self.slice_ticks(weight)).max(self.least_quantum_ticks), ahead: true }
+    }
+
+    /// The turn goes on that somebody had when others went ahead. Where no more of them may in a row, it does so for a slice that nobody interrupts, and they
+    /// go ahead of what is left of it.
+    pub fn go_back(&mut self) -> Option<Turn> {
+        let turn = self.paused.take()?;
+        if self.row < self.rules.most_in_row {
+            return Some(turn);
+        }
+        self.row = 0;
+        let slice_ticks = self.slice_ticks(WEIGHT).max(self.least_quantum_ticks).min(turn.left_ticks);
+        let left_ticks = turn.left_ticks - slice_ticks;
+        self.paused = (left_ticks != 0).then_some(Turn { left_ticks, ..turn });
+        Some(Turn { left_ticks: slice_ticks, ahead: true, ..turn })
+    }
+
+    /// Ticks of a turn ahead of a VM of this weight: no more than a quantum.
+    #[inline]
+    fn slice_ticks(&self, weight: u16) -> u64 {
+        (self.rules.slice_ticks.saturating_mul(weight.into()) / u64::from(WEIGHT)).min(self.quantum_ticks)
     }
 
     /// Whoever has the turn has run so many ticks of it. Whether that counts against what it may run ahead.
@@ -235,17 +258,49 @@ mod tests {
     }
 
     #[test]
+    fn where_no_more_may_go_ahead_in_a_row_the_planned_turn_goes_on_for_a_slice() {
+        let mut plan = Plan::new(50_000, 1_000_000_000);
+        plan.rules = Rules { most_in_row: 2, preempts: true, slice_ticks: 20_000 };
+        let vm = |slot| VmId::new(slot, 1);
+        plan.turn = Some(Turn { vm: vm(1), left_ticks: 45_000, ahead: false });
+        // One is fewer than may.
+        plan.go_ahead(vm(2), WEIGHT, 30_000);
+        assert_eq!(plan.go_back(), Some(Turn { vm: vm(1), left_ticks: 45_000, ahead: false }));
+        plan.turn = Some(Turn { vm: vm(1), left_ticks: 45_000, ahead: false });
+        for left_ticks in [25_000, 5_000] {
+            let ahead = plan.go_ahead(vm(2), WEIGHT, 30_000);
+            assert_eq!((ahead.left_ticks, ahead.ahead), (20_000, true));
+            if left_ticks == 5_000 {
+                plan.go_ahead(vm(3), WEIGHT, 30_000);
+            }
+            let slice = Turn { vm: vm(1), left_ticks: 20_000, ahead: true };
+            assert_eq!(plan.go_back(), Some(slice));
+            assert_eq!(plan.paused, Some(Turn { vm: vm(1), left_ticks, ahead: false }));
+            plan.turn = Some(slice);
+            assert!(!plan.makes_way(), "nobody interrupts it");
+            plan.turn = Some(Turn { left_ticks: 0, ..slice });
+            assert!(plan.makes_way(), "others may again");
+        }
+        // The last of it is shorter, and nothing of it is left.
+        for slot in [2, 3] {
+            plan.go_ahead(vm(slot), WEIGHT, 30_000);
+        }
+        assert_eq!(plan.go_back(), Some(Turn { vm: vm(1), left_ticks: 5_000, ahead: true }));
+        assert_eq!((plan.paused, plan.go_back()), (None, None));
+    }
+
+    #[test]
     fn only_a_planned_turn_that_is_not_over_goes_on_after_those_that_go_ahead() {
         let mut plan = Plan::new(10_000, 1_000_000_000);
         let vm = |slot| VmId::new(slot, 1);
         for (left_ticks, ahead) in [(0, false), (500, true), (0, true)] {
             plan.turn = Some(Turn { vm: vm(1), left_ticks, ahead });
-            plan.go_ahead(vm(2), 700);
+            plan.go_ahead(vm(2), WEIGHT, 700);
             assert_eq!(plan.paused, None, "{left_ticks} {ahead}");
         }
         let planned = Turn { vm: vm(1), left_ticks: 500, ahead: false };
         plan.turn = Some(planned);
-        plan.go_ahead(vm(2), 700);
+        plan.go_ahead(vm(2), WEIGHT, 700);
         assert_eq!(plan.paused, Some(planned));
     }
 }

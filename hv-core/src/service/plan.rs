@@ -58,7 +58,10 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             self.cpu.resumed();
             self.cpu.plan.turn = Some(turn);
         } else if self.cpu.plan.turn.is_none() {
-            self.cpu.plan.turn = self.cpu.plan.paused.take();
+            let Self { vms, cpu, .. } = self;
+            let vm = cpu.plan.paused.and_then(|turn| vms.by_id(turn.vm));
+            let can = vm.is_some_and(|vm| vm.life.is_ready());
+            cpu.plan.turn = if can { cpu.plan.go_back() } else { cpu.plan.paused.take() };
         }
         self.cpu.plan.aside = self.cpu.plan.paused.is_some() || !self.cpu.wakers.is_empty();
     }
@@ -78,7 +81,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 && cpu.plan.lets_ahead(vm.ahead_ticks)
             {
                 cpu.counters.ahead += 1;
-                return Some(cpu.plan.go_ahead(vm.id, vm.ahead_ticks));
+                return Some(cpu.plan.go_ahead(vm.id, vm.share.weight, vm.ahead_ticks));
             }
         }
         None
@@ -184,8 +187,8 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 Ok(SchedCommand::Hold { vm }) => {
                     cpu.hold(vms, vm);
                 }
-                Ok(SchedCommand::Rules { most_in_row, preempts }) => {
-                    cpu.plan.rules = Rules { most_in_row, preempts };
+                Ok(SchedCommand::Rules { most_in_row, preempts, slice_ticks }) => {
+                    cpu.plan.rules = Rules { most_in_row, preempts, slice_ticks };
                 }
                 Ok(SchedCommand::Allow { vm, ticks }) => {
                     if let Some(vm) = vms.by_id(vm) {
@@ -244,14 +247,23 @@ impl<B: Backend, H: Board> Cpu<B, H> {
     pub fn now_ready(&mut self, vm: &mut Vm<B>) {
         let queue = if self.is_held(vm) { Queue::Held } else { Queue::Ready };
         self.queues.push(queue, vm.slot());
-        let ahead = queue == Queue::Ready && self.plan.lets_ahead(vm.ahead_ticks);
+        let ahead = queue == Queue::Ready && self.stand_ahead(vm);
         if ahead {
-            self.wakers.push(vm.seat);
-            self.plan.aside = true;
             self.plan.unheard = true;
         }
         let event = SchedEvent::Ready { vm: vm.id, seat: vm.seat, weight: vm.share.weight };
         self.tell_of(self.endpoints.first(Service::Plan), vm.seat, false, &event.into(), !ahead);
+    }
+
+    /// A VM that can run goes ahead of the plan, behind those that stand there already, if it may. Whether it does.
+    #[inline]
+    pub fn stand_ahead(&mut self, vm: &Vm<B>) -> bool {
+        let may = self.plan.lets_ahead(vm.ahead_ticks);
+        if may {
+            self.wakers.push(vm.seat);
+            self.plan.aside = true;
+        }
+        may
     }
 
     /// A VM cannot run for now: the scheduler is told.

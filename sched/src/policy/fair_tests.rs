@@ -76,7 +76,9 @@ impl<'l> Core<'l> {
     }
 
     /// The policy is told everything, and says whom it allows what, and who is next.
-    fn plan(&mut self) -> Option<u32> {
+    fn plan(&mut self) -> Option<(u32, u64)> {
+        let blocks = self.untold.iter().any(|(_, ran)| ran.is_some());
+        self.policy.shorten(blocks);
         for (slot, ran) in core::mem::take(&mut self.untold) {
             match ran {
                 None => {
@@ -92,7 +94,7 @@ impl<'l> Core<'l> {
         if self.policy.runnable() == 0 {
             self.policy.rest();
         }
-        self.policy.next().map(|dispatch| dispatch.vm.slot.number())
+        self.policy.next().map(|dispatch| (dispatch.vm.slot.number(), dispatch.quantum_ticks))
     }
 
     /// Runs somebody for `most` ticks at most, and no longer than until somebody wakes. What it ran.
@@ -137,7 +139,7 @@ impl<'l> Core<'l> {
             let (slot, left) = match self.turn.take() {
                 Some((slot, left)) if left > 0 && self.guest(slot).left > 0 => (slot, left),
                 _ => match self.plan() {
-                    Some(slot) => (slot, QUANTUM),
+                    Some(turn) => turn,
                     None => {
                         self.now = self.sleeping.peek().expect("somebody").0.0;
                         continue;

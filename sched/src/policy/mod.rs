@@ -30,7 +30,7 @@ pub trait Policy: Sized {
     const AHEAD: u32 = PLAN_DEPTH;
 
     /// What the core lets those do that wake. By itself nobody runs ahead of the plan.
-    const RULES: Rules = Rules { most_in_row: 0, preempts: false };
+    const RULES: Rules = Rules { most_in_row: 0, preempts: false, slices: 1 };
 
     /// What its tables take of [`abi::note::TableBytes::per_seat`].
     const SEAT_BYTES: u32;
@@ -74,6 +74,9 @@ pub trait Policy: Sized {
     /// ahead of the core: a VM that is named may have blocked by its turn, which is passed over then.
     fn next(&mut self) -> Option<Dispatch>;
 
+    /// VMs block while the plan goes on, or they do not any more. Where some wake and go ahead of the plan, shorter turns have it heard sooner what these have run.
+    fn shorten(&mut self, _sleeps: bool) {}
+
     /// Who may run ahead of the plan when it wakes ([`abi::sched::SchedCommand::Allow`]), and is to be told the core next. `None` when nobody is.
     fn allow(&mut self) -> Option<Allowance> {
         None
@@ -90,6 +93,8 @@ pub struct Rules {
     pub most_in_row: u32,
     /// They interrupt the turn that somebody has.
     pub preempts: bool,
+    /// Turns ahead that a quantum is cut into, for VMs of the usual weight.
+    pub slices: u64,
 }
 
 /// What a VM may run ahead of the plan.

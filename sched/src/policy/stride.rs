@@ -53,7 +53,7 @@ impl Policy for Stride {
 
     #[inline]
     fn next(&mut self) -> Option<Dispatch> {
-        Some(Dispatch { vm: self.0.next()?, quantum_ticks: self.0.quantum_ticks() })
+        Some(Dispatch { vm: self.0.next(0)?, quantum_ticks: self.0.quantum_ticks() })
     }
 }
 

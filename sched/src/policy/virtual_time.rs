@@ -234,16 +234,16 @@ impl VirtualTime {
         known
     }
 
-    /// Who has the least pass, and is charged a quantum now.
+    /// Who has the least pass, and is charged a quantum now, or a part of one: of 2^`log2` parts.
     #[inline]
-    pub fn next(&mut self) -> Option<VmId> {
+    pub fn next(&mut self, log2: u32) -> Option<VmId> {
         let (seat, key) = self.ready.first()?;
         let (vm, account) = self.vms.at(seat);
         let ahead = key.ahead_of(Key::of(self.now));
         if let Ok(ahead @ 1..) = u64::try_from(ahead) {
             self.now += u128::from(ahead);
         }
-        self.ready.put_back(Key(key.0.wrapping_add(account.charge)));
+        self.ready.put_back(Key(key.0.wrapping_add(account.charge >> log2)));
         Some(vm)
     }
 }
@@ -305,7 +305,7 @@ mod tests {
             time.ready(vm(1), 1, 4 * quantum).expect("good");
             time.ready(vm(0), 100, 0).expect("good");
             assert_eq!(time.at(Seat::new(1)).1.behind(now, u64::MAX), 4 * quantum);
-            let named: Vec<u32> = (0..5).filter_map(|_| time.next()).map(|vm| vm.slot.number()).collect();
+            let named: Vec<u32> = (0..5).filter_map(|_| time.next(0)).map(|vm| vm.slot.number()).collect();
             assert_eq!((named, time.now()), (vec![1, 1, 1, 1, 0], now));
             time.blocked(vm(1), 4 * quantum).expect("known");
             time.blocked(vm(0), quantum).expect("known");
@@ -319,8 +319,22 @@ mod tests {
         for slot in 0..2 {
             time.ready(vm(slot), 100, 0).expect("good");
         }
-        let named: Vec<u32> = (0..6).filter_map(|_| time.next()).map(|vm| vm.slot.number()).collect();
+        let named: Vec<u32> = (0..6).filter_map(|_| time.next(0)).map(|vm| vm.slot.number()).collect();
         assert_eq!(named, [0, 1, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn parts_of_a_quantum_are_charged_as_such() {
+        let mut time = time();
+        for slot in 0..2 {
+            time.ready(vm(slot), 100, 0).expect("good");
+        }
+        let whole = time.next(0).expect("two can run");
+        let parts: Vec<VmId> = (0..8).filter_map(|_| time.next(3)).collect();
+        assert_eq!(parts, [if whole == vm(0).id { vm(1).id } else { vm(0).id }; 8]);
+        // Both have had one now.
+        let turns: Vec<VmId> = (0..2).filter_map(|_| time.next(0)).collect();
+        assert_ne!(turns[0], turns[1]);
     }
 
     #[test]
@@ -331,7 +345,7 @@ mod tests {
         }
         let own = time.blocked(vm(1), 0).expect("known").pass();
         for _ in 0..9 {
-            time.next();
+            time.next(0);
         }
         let now = time.now();
         assert!(now > own + way(5 * QUANTUM, 100));
@@ -351,6 +365,6 @@ mod tests {
         assert_eq!(time.ready(vm_of(1, 2), 100, 0), Ok(Known::Other));
         assert_eq!((time.ended(vm(1)), time.runnable()), (false, 1));
         assert_eq!((time.ended(vm_of(1, 2)), time.runnable()), (true, 0));
-        assert!(time.next().is_none());
+        assert!(time.next(0).is_none());
     }
 }

@@ -13,6 +13,7 @@ use abi::message::Message;
 use abi::pager::Access;
 use abi::sched::SchedCommand;
 use abi::service::Service;
+use abi::share::WEIGHT;
 use abi::vm::{Slot, VmId};
 use backend::fake::Step;
 use std::collections::BTreeMap;
@@ -414,8 +415,8 @@ fn turns(machine: &mut Fake, count: usize) -> Vec<(VmId, bool)> {
     (0..count).map_while(turn).collect()
 }
 
-const AHEAD: Rules = Rules { most_in_row: 3, preempts: true };
-const AHEAD_OF_ALL: Rules = Rules { most_in_row: 9, preempts: true };
+const AHEAD: Rules = Rules { most_in_row: 3, preempts: true, slice_ticks: 20_000 };
+const AHEAD_OF_ALL: Rules = Rules { most_in_row: 9, ..AHEAD };
 
 /// The first VM that was created in a slot.
 fn vm_in(slot: u32) -> VmId {
@@ -425,7 +426,7 @@ fn vm_in(slot: u32) -> VmId {
 #[test]
 fn rules_and_allowances_come_with_the_plan() {
     let (mut machine, vms) = idle(2);
-    let rules = SchedCommand::Rules { most_in_row: 7, preempts: true };
+    let rules = SchedCommand::Rules { most_in_row: 7, preempts: true, slice_ticks: 500 };
     let gone = VmId { generation: 99, ..vms[0] };
     machine.plan(&[
         rules.into(),
@@ -433,7 +434,7 @@ fn rules_and_allowances_come_with_the_plan() {
         SchedCommand::Allow { vm: vms[1], ticks: 6 }.into(),
     ]);
     machine.kernel.advance_plan();
-    assert_eq!(machine.kernel.cpu.plan.rules, Rules { most_in_row: 7, preempts: true });
+    assert_eq!(machine.kernel.cpu.plan.rules, Rules { most_in_row: 7, preempts: true, slice_ticks: 500 });
     let ahead = |machine: &mut Fake, vm| machine.kernel.vms.by_id(vm).map(|vm| vm.ahead_ticks);
     assert_eq!((ahead(&mut machine, vms[0]), ahead(&mut machine, vms[1])), (Some(0), Some(6)));
     // They end with the scheduler.
@@ -470,6 +471,46 @@ fn who_goes_ahead_is_interrupted_by_nobody_and_pays_for_it() {
     let ran = vm.ran_ticks - before.expect("it lives");
     assert!(ran > 0);
     assert_eq!(vm.ahead_ticks, 50_000_u64.saturating_sub(ran));
+}
+
+#[test]
+fn a_turn_ahead_is_a_slice_by_weight_and_who_computes_on_stands_behind_those_that_wake() {
+    const SLICE: u64 = 12_000;
+    const QUANTUM: u64 = 20_000;
+    const SHORTEST: u64 = HZ / 100_000;
+    let (mut machine, vms) = idle_ahead(3, Rules { slice_ticks: SLICE, ..AHEAD_OF_ALL });
+    for (&vm, weight) in vms.iter().zip([WEIGHT, 2 * WEIGHT, 1]) {
+        machine.kernel.vms.by_id(vm).expect("it lives").share.weight = weight;
+    }
+    machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(100))));
+    wake(&mut machine, vms[0]);
+    wake(&mut machine, vms[1]);
+    let mut seen = Vec::new();
+    for begun in 0..5 {
+        let turn = machine.kernel.next_turn().expect("somebody computes");
+        seen.push((turn.vm, turn.left_ticks, turn.ahead));
+        machine.kernel.run_vm(turn);
+        if begun == 0 {
+            wake(&mut machine, vms[2]);
+        }
+    }
+    let (first, second) = ((vms[0], SLICE, true), (vms[1], QUANTUM, true));
+    assert_eq!(seen, [first, second, first, (vms[2], SHORTEST, true), second]);
+}
+
+#[test]
+fn who_has_run_as_far_ahead_as_it_may_waits_for_the_plan_again() {
+    let (mut machine, vms) = idle_ahead(1, Rules { slice_ticks: 10_000, ..AHEAD_OF_ALL });
+    machine.kernel.vms.by_id(vms[0]).expect("it lives").ahead_ticks = 25_000;
+    machine.guests.borrow_mut().calm = Some(Box::new(|_| Some(Step::Compute(100))));
+    wake(&mut machine, vms[0]);
+    machine.plan(&[Fake::runs(vms[0], 20_000)]);
+    for ahead in [true, true, false] {
+        let turn = machine.kernel.next_turn().expect("it computes");
+        assert_eq!(turn.ahead, ahead, "{turn:?}");
+        machine.kernel.run_vm(turn);
+    }
+    assert_eq!(machine.kernel.vms.by_id(vms[0]).map(|vm| vm.ahead_ticks), Some(0));
 }
 
 #[test]

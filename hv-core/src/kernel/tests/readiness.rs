@@ -133,7 +133,14 @@ impl Readiness {
         if let Some(seen) = self.turn.as_mut().filter(|_| ended) {
             seen.over = true;
         }
-        if self.has_begun(planned) {
+        // So many in a row that the turn by the plan has had a slice of its own.
+        let sliced = self.planned.is_some_and(|seen| {
+            let has_it = cpu.plan.turn.is_some_and(|turn| turn.ahead && turn.vm == seen.vm);
+            before == cpu.counters.ahead
+                && self.row == u64::from(IN_ROW)
+                && (has_it || ran == Some(seen.vm.slot.number()))
+        });
+        if self.has_begun(planned) || sliced {
             self.row = 0;
         }
         if before != cpu.counters.ahead {

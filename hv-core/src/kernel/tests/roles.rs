@@ -502,7 +502,7 @@ impl Sched {
             unsent.push_back(SchedCommand::Admit { vm }.into());
         }
         if self.ahead && !core::mem::replace(&mut self.ruled, true) {
-            unsent.push_back(SchedCommand::Rules { most_in_row: IN_ROW, preempts: true }.into());
+            unsent.push_back(SchedCommand::Rules { most_in_row: IN_ROW, preempts: true, slice_ticks: 5_000 }.into());
         }
         let ahead = outstanding as usize + unsent.len();
         if outstanding == 0 {
