@@ -222,7 +222,8 @@ messages! {
         0x44a Console { vm: VmId, next: u64, missed: u64, bytes: u32 },
         /// So many bytes of the log were written into the request page, as for `Console`.
         0x455 Log { next: u64, missed: u64, bytes: u32 },
-        /// The position behind the last that was logged; in front of which all is written down; and how many VMs control the machine now.
+        /// The position behind the last that was logged, 2^64 - 1 while lines wait for the serial line, which have none before; in front of which all is
+        /// written down; and how many VMs control the machine now.
         0x462 Noted { end: u64, until: u64, vms: u32 },
         /// A policy of the component of this name, which has so many of them: [`policy_state`].
         0x419 Policy { component: Name, name: Name, policies: u16, state: u16 },

@@ -27,11 +27,11 @@ impl Session {
     /// The core has said how much of the log is written down.
     pub(crate) fn power_off_when_noted(&mut self, job: Job, reply: ControlReply, host: &mut impl Host) -> Outcome {
         if let (Step::Noted(end, looks), ControlReply::Noted { end: now, until, vms }) = (job.step, reply) {
-            // What is logged later is not waited for.
-            let end = end.unwrap_or(now);
+            // What is logged later is not waited for; but what was said before may not be logged yet.
+            let end = end.or((now != u64::MAX).then_some(now));
             // Without a VM that writes it down nobody is.
-            if vms != 0 && until < end && looks < LOOKS_MOST {
-                self.job = Some(Job { step: Step::Pause(Some(end), looks + 1), ..job });
+            if vms != 0 && end.is_none_or(|end| until < end) && looks < LOOKS_MOST {
+                self.job = Some(Job { step: Step::Pause(end, looks + 1), ..job });
                 return Outcome::More;
             }
         }

@@ -45,6 +45,8 @@ pub(super) struct Core {
     /// How much was logged, up to where it is written down, and how much more at each look; and VMs that write it down.
     pub(super) log_end: u64,
     pub(super) noted: [u64; 2],
+    /// Questions for which lines wait for the serial line still.
+    pub(super) lines_wait: u16,
     pub(super) writers: u32,
     /// Questions to the disk component, where there is one.
     pub(super) disks: Option<VecDeque<Message>>,
@@ -79,6 +81,7 @@ impl Default for Core {
             off: false,
             log_end: 500,
             noted: [0, 0],
+            lines_wait: 0,
             writers: 0,
             disks: None,
         }
@@ -442,7 +445,11 @@ impl Core {
             }
             ControlRequest::Noted { until } => {
                 assert_eq!(until, 0, "who is no VM says nothing");
-                let (end, [until, step], vms) = (self.log_end, self.noted, self.writers);
+                let (mut end, [until, step], vms) = (self.log_end, self.noted, self.writers);
+                if self.lines_wait > 0 {
+                    self.lines_wait -= 1;
+                    end = u64::MAX;
+                }
                 // What is logged meanwhile is not waited for.
                 self.log_end += 100;
                 self.noted[0] += step;

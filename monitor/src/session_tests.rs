@@ -553,8 +553,8 @@ fn the_machine_is_switched_off() {
 }
 
 /// Pauses until a machine goes off that writes so much down at each look.
-fn pauses_until_off(step: u64) -> u16 {
-    let mut core = Core { writers: 1, noted: [0, step], ..Core::with_vms(&[0]) };
+fn pauses_until_off(step: u64, lines_wait: u16) -> u16 {
+    let mut core = Core { writers: 1, noted: [0, step], lines_wait, ..Core::with_vms(&[0]) };
     let mut session = Session::new(4);
     session.line("poweroff", &mut core);
     assert_eq!(core.output, ["done poweroff"], "it is said first, since it is written down with its end");
@@ -579,9 +579,13 @@ fn pauses_until_off(step: u64) -> u16 {
 fn the_machine_goes_off_when_that_is_written_down_or_nobody_does() {
     use crate::power::{LOOKS_MOST, PAUSES};
     // Up to 500 is waited for, however much is logged meanwhile.
-    assert_eq!(pauses_until_off(500), 1);
-    assert_eq!(pauses_until_off(100), 5);
-    assert_eq!(pauses_until_off(0), LOOKS_MOST);
+    assert_eq!(pauses_until_off(500, 0), 1);
+    assert_eq!(pauses_until_off(100, 0), 5);
+    assert_eq!(pauses_until_off(0, 0), LOOKS_MOST);
+    // Where the log ends is known when no lines wait any more: at 700 here, as 100 are logged at a time.
+    assert_eq!(pauses_until_off(200, 2), 4);
+    assert_eq!(pauses_until_off(1_000, 3), 3);
+    assert_eq!(pauses_until_off(1_000, u16::MAX), LOOKS_MOST);
     assert_eq!(u64::from(LOOKS_MOST) / PAUSES, 2, "seconds, less than those after which the plug is pulled");
 }
 

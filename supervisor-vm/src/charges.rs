@@ -145,7 +145,7 @@ impl Bills {
                 |sum| sum.disk_requests,
             ),
             (
-                "foraker_tenant_disk_bytes",
+                "foraker_tenant_disk_io_bytes",
                 "Bytes that the living VMs of a tenant have read from and written to virtual disks.",
                 |sum| sum.disk_bytes,
             ),
@@ -231,7 +231,7 @@ mod tests {
             "foraker_vm_disk_requests_total{vm=\"vm0.1\"} 4294967295\n",
             "foraker_vm_disk_bytes_total{vm=\"vm0.1\"} 12288\n",
             "foraker_tenant_disk_requests{tenant=\"red\"} 4294967295\n",
-            "foraker_tenant_disk_bytes{tenant=\"blue\"} 24576\n",
+            "foraker_tenant_disk_io_bytes{tenant=\"blue\"} 24576\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
