@@ -27,7 +27,7 @@ pub const OWED_QUANTA: u64 = 4;
 /// Turns in a row of those that wake while a planned one waits. What they are owed bounds them before.
 const MOST_IN_ROW: u32 = 1024;
 
-/// Turns ahead that a quantum is cut into: 0.2 ms of 10. VMs that wake, and then compute for as long as they may, keep others that wake waiting for no longer
+/// Turns ahead that a quantum is cut into: 0.1 ms of 10. VMs that wake, and then compute for as long as they may, keep others that wake waiting for no longer
 /// than that each; a server with many of them as neighbours comes to its turn before its ring is full. And a request is done within one.
 const SLICES: u64 = 100;
 
