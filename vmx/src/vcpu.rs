@@ -8,7 +8,7 @@ use crate::fields::Writable;
 use crate::fields::{
     Control16, Control32, Control64, ControlNatural, Guest16, Guest32, Guest64, GuestNatural, ReadOnly32,
 };
-use crate::plan::{ENCLS, ENCLV};
+use crate::plan::{ENCLS, ENCLV, Plan};
 use crate::vmcs::LoadedVmcs;
 use crate::vtx::Vtx;
 use crate::xstate::State;
@@ -114,105 +114,115 @@ impl VtxVcpu {
     }
 
     fn fill(&self, vmcs: &mut LoadedVmcs<'_>, cpu: &CpuValues, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
-        let plan = &cpu.plan;
-        write_all(
-            vmcs,
-            &[
-                (Control32::PinBased, plan.controls.pin_based),
-                (Control32::Primary, plan.controls.primary),
-                (Control32::Secondary, plan.controls.secondary),
-                (Control32::Exit, plan.controls.exit),
-                (Control32::Entry, plan.controls.entry),
-                // Every exception exits; mask and match of 0 make that all page faults.
-                (Control32::ExceptionBitmap, u32::MAX),
-                (Control32::PageFaultMask, 0),
-                (Control32::PageFaultMatch, 0),
-                (Control32::Cr3TargetCount, 0),
-                (Control32::ExitMsrStoreCount, 0),
-                (Control32::ExitMsrLoadCount, 0),
-                (Control32::EntryMsrLoadCount, 0),
-                (Control32::EntryInterruption, 0),
-            ],
-        )?;
-        vmcs.write(Control64::TscOffset, config.tsc_offset)?;
-        vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
-        for (bit, field) in [(ENCLS, Control64::EnclsBitmap), (ENCLV, Control64::EnclvBitmap)] {
-            if plan.controls.secondary & bit != 0 {
-                vmcs.write(field, u64::MAX)?;
-            }
-        }
-        write_all(
-            vmcs,
-            &[
-                // The guest owns no bit of CR0 and CR4: whatever would change one exits. It reads VMXE as clear.
-                (ControlNatural::Cr0Mask, u64::MAX),
-                (ControlNatural::Cr0Shadow, plan.guest_cr0),
-                (ControlNatural::Cr4Mask, u64::MAX),
-                (ControlNatural::Cr4Shadow, plan.guest_cr4 & !cr::CR4_VMXE),
-            ],
-        )?;
-        // Flat segments live in the hidden registers alone: there is no GDT to reload one from.
-        const DATA: u32 = 0xc093;
-        const CODE: u32 = 0xa09b;
-        const BUSY_TASK: u32 = 0x008b;
-        const UNUSABLE: u32 = 1 << 16;
-        for (selector, limit, rights, value, bytes, kind) in [
-            (Guest16::EsSelector, Guest32::EsLimit, Guest32::EsRights, 0x10, u32::MAX, DATA),
-            (Guest16::CsSelector, Guest32::CsLimit, Guest32::CsRights, 0x08, u32::MAX, CODE),
-            (Guest16::SsSelector, Guest32::SsLimit, Guest32::SsRights, 0x10, u32::MAX, DATA),
-            (Guest16::DsSelector, Guest32::DsLimit, Guest32::DsRights, 0x10, u32::MAX, DATA),
-            (Guest16::FsSelector, Guest32::FsLimit, Guest32::FsRights, 0x10, u32::MAX, DATA),
-            (Guest16::GsSelector, Guest32::GsLimit, Guest32::GsRights, 0x10, u32::MAX, DATA),
-            (Guest16::LdtrSelector, Guest32::LdtrLimit, Guest32::LdtrRights, 0, 0, UNUSABLE),
-            (Guest16::TrSelector, Guest32::TrLimit, Guest32::TrRights, 0x18, 0x67, BUSY_TASK),
-        ] {
-            vmcs.write(selector, value)?;
-            vmcs.write(limit, bytes)?;
-            vmcs.write(rights, kind)?;
-        }
-        write_all(
-            vmcs,
-            &[
-                (Guest32::GdtrLimit, 0),
-                (Guest32::IdtrLimit, 0),
-                (Guest32::Interruptibility, 0),
-                (Guest32::Activity, 0),
-                (Guest32::SysenterCs, 0),
-                (Guest32::PreemptionTimer, 0),
-            ],
-        )?;
-        write_all(
-            vmcs,
-            &[
-                (Guest64::LinkPointer, u64::MAX),
-                (Guest64::DebugCtl, 0),
-                (Guest64::Pat, PAT),
-                (Guest64::Efer, plan.guest_efer),
-            ],
-        )?;
-        // All bases, DR7's neighbours and the rest are 0 but for these.
-        for &field in GuestNatural::ALL {
-            vmcs.write(
-                field,
-                match field {
-                    GuestNatural::Cr0 => plan.guest_cr0,
-                    GuestNatural::Cr3 => config.page_tables,
-                    GuestNatural::Cr4 => plan.guest_cr4,
-                    GuestNatural::Dr7 => 0x400,
-                    GuestNatural::Rip => config.entry,
-                    GuestNatural::Rflags => filter_flags(0),
-                    _ => 0,
-                },
-            )?;
-        }
+        fill_controls(vmcs, &cpu.plan, config)?;
+        fill_guest(vmcs, &cpu.plan, config)?;
         let stack = u64::try_from((&raw const self.crossing.host_rsp).addr()).unwrap_or(0);
         cpu.host.write(vmcs, entry::exit_address(cpu.exit), stack)
     }
 }
 
+/// What the guest may do and what makes it exit.
+fn fill_controls(vmcs: &mut LoadedVmcs<'_>, plan: &Plan, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
+    write_all(
+        vmcs,
+        &[
+            (Control32::PinBased, plan.controls.pin_based),
+            (Control32::Primary, plan.controls.primary),
+            (Control32::Secondary, plan.controls.secondary),
+            (Control32::Exit, plan.controls.exit),
+            (Control32::Entry, plan.controls.entry),
+            // Every exception exits; mask and match of 0 make that all page faults.
+            (Control32::ExceptionBitmap, u32::MAX),
+            (Control32::PageFaultMask, 0),
+            (Control32::PageFaultMatch, 0),
+            (Control32::Cr3TargetCount, 0),
+            (Control32::ExitMsrStoreCount, 0),
+            (Control32::ExitMsrLoadCount, 0),
+            (Control32::EntryMsrLoadCount, 0),
+            (Control32::EntryInterruption, 0),
+        ],
+    )?;
+    vmcs.write(Control64::TscOffset, config.tsc_offset)?;
+    vmcs.write(Control64::EptPointer, ept::pointer(config.tables))?;
+    for (bit, field) in [(ENCLS, Control64::EnclsBitmap), (ENCLV, Control64::EnclvBitmap)] {
+        if plan.controls.secondary & bit != 0 {
+            vmcs.write(field, u64::MAX)?;
+        }
+    }
+    write_all(
+        vmcs,
+        &[
+            // The guest owns no bit of CR0 and CR4: whatever would change one exits. It reads VMXE as clear.
+            (ControlNatural::Cr0Mask, u64::MAX),
+            (ControlNatural::Cr0Shadow, plan.guest_cr0),
+            (ControlNatural::Cr4Mask, u64::MAX),
+            (ControlNatural::Cr4Shadow, plan.guest_cr4 & !cr::CR4_VMXE),
+        ],
+    )
+}
+
+/// The guest's processor as it begins.
+fn fill_guest(vmcs: &mut LoadedVmcs<'_>, plan: &Plan, config: &VcpuConfig<'_, Ept>) -> Result<(), Error> {
+    // Flat segments live in the hidden registers alone: there is no GDT to reload one from.
+    const DATA: u32 = 0xc093;
+    const CODE: u32 = 0xa09b;
+    const BUSY_TASK: u32 = 0x008b;
+    const UNUSABLE: u32 = 1 << 16;
+    for (selector, limit, rights, value, bytes, kind) in [
+        (Guest16::EsSelector, Guest32::EsLimit, Guest32::EsRights, 0x10, u32::MAX, DATA),
+        (Guest16::CsSelector, Guest32::CsLimit, Guest32::CsRights, 0x08, u32::MAX, CODE),
+        (Guest16::SsSelector, Guest32::SsLimit, Guest32::SsRights, 0x10, u32::MAX, DATA),
+        (Guest16::DsSelector, Guest32::DsLimit, Guest32::DsRights, 0x10, u32::MAX, DATA),
+        (Guest16::FsSelector, Guest32::FsLimit, Guest32::FsRights, 0x10, u32::MAX, DATA),
+        (Guest16::GsSelector, Guest32::GsLimit, Guest32::GsRights, 0x10, u32::MAX, DATA),
+        (Guest16::LdtrSelector, Guest32::LdtrLimit, Guest32::LdtrRights, 0, 0, UNUSABLE),
+        (Guest16::TrSelector, Guest32::TrLimit, Guest32::TrRights, 0x18, 0x67, BUSY_TASK),
+    ] {
+        vmcs.write(selector, value)?;
+        vmcs.write(limit, bytes)?;
+        vmcs.write(rights, kind)?;
+    }
+    write_all(
+        vmcs,
+        &[
+            (Guest32::GdtrLimit, 0),
+            (Guest32::IdtrLimit, 0),
+            (Guest32::Interruptibility, 0),
+            (Guest32::Activity, 0),
+            (Guest32::SysenterCs, 0),
+            (Guest32::PreemptionTimer, 0),
+        ],
+    )?;
+    write_all(
+        vmcs,
+        &[
+            (Guest64::LinkPointer, u64::MAX),
+            (Guest64::DebugCtl, 0),
+            (Guest64::Pat, PAT),
+            (Guest64::Efer, plan.guest_efer),
+        ],
+    )?;
+    // All bases, DR7's neighbours and the rest are 0 but for these.
+    for &field in GuestNatural::ALL {
+        vmcs.write(
+            field,
+            match field {
+                GuestNatural::Cr0 => plan.guest_cr0,
+                GuestNatural::Cr3 => config.page_tables,
+                GuestNatural::Cr4 => plan.guest_cr4,
+                GuestNatural::Dr7 => 0x400,
+                GuestNatural::Rip => config.entry,
+                GuestNatural::Rflags => filter_flags(0),
+                _ => 0,
+            },
+        )?;
+    }
+    Ok(())
+}
+
 /// What `fill` needs of a `Vtx` that the loaded VMCS borrows.
 struct CpuValues {
-    plan: crate::plan::Plan,
+    plan: Plan,
     host: crate::host::HostState,
     exit: Barriers,
 }
