@@ -39,6 +39,7 @@ mod tests {
         assert_eq!(first(Some((popular, 7)), None), Some(popular));
         assert_eq!(first(None, Some((cold, 7))), Some(cold));
         assert_eq!(first(None, None), None);
+        assert_eq!((PATIENCE / TICKS_PER_QUANTUM, PATIENCE % TICKS_PER_QUANTUM), (10, 0));
     }
 
     #[test]
