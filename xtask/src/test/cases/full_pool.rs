@@ -71,7 +71,8 @@ fn who_is_in(running: &Running) -> Result<Vec<usize>> {
 fn fill(running: &Running) -> Result<usize> {
     let end = Instant::now() + PATIENCE;
     for vm in (0..VMS).cycle() {
-        if !noisy(running, vm, IN_VAIN)? && pooled::swap(running, "refused")? != 0 {
+        // On a busy host one that is only late does not answer either.
+        if !noisy(running, vm, IN_VAIN)? && stands_still(running, vm)? {
             return Ok(vm);
         }
         if Instant::now() > end {
@@ -79,6 +80,14 @@ fn fill(running: &Running) -> Result<usize> {
         }
     }
     fail!("there are no VMs")
+}
+
+/// Whether a VM stays out for a while in which others are asked to go out for it and cannot.
+fn stands_still(running: &Running, vm: usize) -> Result<bool> {
+    let (refused, inside) = (pooled::swap(running, "refused")?, who_is_in(running)?);
+    std::thread::sleep(IN_VAIN / 2);
+    let is_asked = pooled::swap(running, "refused")? > refused;
+    Ok(is_asked && inside.len() == SEATS && !inside.contains(&vm) && who_is_in(running)? == inside)
 }
 
 /// How long the client of one that is destroyed tries.
