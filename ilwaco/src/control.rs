@@ -23,11 +23,12 @@ use crate::{platform, registers};
 use abi::addresses::Net;
 use abi::control::status;
 use abi::guest::device;
-use abi::guest_control::{ANSWER_SLOTS, ANSWERS, REQUEST_SLOTS, REQUESTS, bytes};
+use abi::guest_control::{ANSWER_SLOTS, ANSWERS, REQUEST_SLOTS, REQUESTS, ROOM, bytes};
 use abi::limits::{LIVE_TENANTS, Name};
 use abi::manifest::IMAGE_ARGS_BYTES;
 use abi::message::Message;
 use abi::request_page::{BYTES, Piece};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use boot_args::{BootArgs, TooLong, compose};
 use core::cell::Cell;
@@ -47,6 +48,8 @@ pub use abi::tenant::Tenant;
 pub use abi::terms::Terms;
 pub use abi::vm::{ImageId, Slot, VmId};
 
+/// Questions that wait at once at most ([`Control::ask_each`]): the core takes all of them without having to wait for room for its answers.
+pub const AT_ONCE: usize = 8;
 /// How often a VM is put together anew because another one took its slot.
 const MOVED_MOST: u32 = 8;
 /// Where an image's boot arguments are put in the request page.
@@ -58,6 +61,8 @@ const VM_ARGS: u16 = 1024;
 /// Where its virtual disk is.
 const VM_DISK: u16 = 512;
 
+// So many have room among the requests, and as many answers beside those to questions to the disk component.
+const _: () = assert!(AT_ONCE < REQUEST_SLOTS as usize && AT_ONCE + (ROOM as usize) < ANSWER_SLOTS as usize);
 const _: () =
     assert!(IMAGE_ARGS_BYTES <= VM_DISK as usize && VM_DISK as usize + abi::attachment::BYTES <= VM_ARGS as usize);
 
@@ -187,8 +192,8 @@ pub struct Control {
     answers: Consumer<SharedMemory>,
     page: SharedMemory,
     last: u32,
-    /// What was asked and is not answered to its end: whoever asked waits for it, or has given up.
-    asked: Option<(u32, ControlRequest)>,
+    /// What was asked and is not answered to its end, in the order of the answers: whoever asked waits for it, or has given up.
+    asked: VecDeque<(u32, ControlRequest)>,
     /// Questions whose answers are waited for without this.
     open: Open,
 }
@@ -206,7 +211,7 @@ impl Control {
             answers: Consumer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS)?, ANSWER_SLOTS).ok()?,
             page: memory.sub(BYTES, BYTES)?,
             last: 0,
-            asked: None,
+            asked: VecDeque::new(),
             open: Open::default(),
         })
     }
@@ -238,7 +243,7 @@ impl Control {
     ) -> Result<ControlReply, Error> {
         self.settle().await;
         let id = self.send(request.into())?;
-        self.asked = Some((id, request));
+        self.asked.push_back((id, request));
         loop {
             let (reply, more) = self.answer_to(id, request).await?;
             if !more {
@@ -248,10 +253,40 @@ impl Control {
         }
     }
 
+    /// Asks several things that the core answers at once, and rings once for [`AT_ONCE`] of them: of each the last answer, in the order of the questions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub async fn ask_each(&mut self, requests: &[ControlRequest]) -> Result<Vec<ControlReply>, Error> {
+        self.settle().await;
+        let mut replies = Vec::with_capacity(requests.len());
+        for some in requests.chunks(AT_ONCE) {
+            for request in some {
+                match self.put((*request).into()) {
+                    Ok(id) => self.asked.push_back((id, *request)),
+                    Err(error) => {
+                        // What is in the ring is answered all the same.
+                        platform::kick(device::CONTROL);
+                        return Err(error);
+                    }
+                }
+            }
+            platform::kick(device::CONTROL);
+            while let Some(&(id, request)) = self.asked.front() {
+                let (reply, more) = self.answer_to(id, request).await?;
+                if !more {
+                    replies.push(reply);
+                }
+            }
+        }
+        Ok(replies)
+    }
+
     /// Waits for the end of the answer to what was asked last, where whoever asked has given up ([`Control::ask`] was dropped). Until then the core may write into
     /// the request page, so nothing should be put there before.
     pub async fn settle(&mut self) {
-        while let Some((id, request)) = self.asked {
+        while let Some(&(id, request)) = self.asked.front() {
             // What is no answer is the end of it, too.
             let _ = self.answer_to(id, request).await;
         }
@@ -277,7 +312,7 @@ impl Control {
             _ => false,
         };
         if !more {
-            self.asked = None;
+            self.asked.pop_front();
         }
         Ok((reply?, more))
     }
@@ -313,6 +348,13 @@ impl Control {
 
     /// Puts a request into the ring, and rings. Its id.
     fn send(&mut self, message: Message) -> Result<u32, Error> {
+        let id = self.put(message)?;
+        platform::kick(device::CONTROL);
+        Ok(id)
+    }
+
+    /// Puts a request into the ring. Its id.
+    fn put(&mut self, message: Message) -> Result<u32, Error> {
         self.last = self.last.wrapping_add(1).max(1);
         let message = Message { id: self.last, ..message };
         let pushed = match self.requests.push(&message) {
@@ -320,7 +362,6 @@ impl Control {
             other => other,
         };
         pushed.map_err(|_| Error::Full)?;
-        platform::kick(device::CONTROL);
         Ok(self.last)
     }
 

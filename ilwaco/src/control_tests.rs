@@ -141,6 +141,53 @@ fn vms_components_and_images_are_found() {
     });
 }
 
+#[test]
+fn several_questions_take_one_ring() {
+    let _sim = Sim::new("");
+    machine(0);
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let component = |index| ControlRequest::Component { index };
+        let questions =
+            [component(0), component(1), ControlRequest::Machine, ControlRequest::Vm { slot: Slot::new(0) }];
+        let replies = control.ask_each(&questions).await.expect("answers");
+        assert!(matches!(
+            replies[..],
+            [
+                ControlReply::Component { .. },
+                ControlReply::Done { .. },
+                ControlReply::Exits { .. },
+                ControlReply::Done { .. }
+            ]
+        ));
+        assert_eq!(Sim::control_rings(), 1);
+        // More than there is room for, in turns.
+        let many: Vec<_> = (0..50).map(component).collect();
+        assert_eq!(control.ask_each(&many).await.map(|replies| replies.len()), Ok(50));
+        assert_eq!(Sim::control_rings(), 1 + 50_u64.div_ceil(AT_ONCE as u64));
+    });
+}
+
+#[test]
+fn several_questions_that_are_given_up_are_nobodys_answers() {
+    let _sim = Sim::new("");
+    Sim::control(|request, _| match request {
+        ControlRequest::Component { index: 1 } => Vec::new(),
+        ControlRequest::Component { index } => vec![done(status::NOT_FOUND, index.into())],
+        _ => vec![done(status::BAD_REQUEST, 9)],
+    });
+    block_on(async {
+        let mut control = Control::open().expect("there is one");
+        let questions = [0, 1].map(|index| ControlRequest::Component { index });
+        let asked = control.ask_each(&questions);
+        let given_up = crate::time::timeout(crate::time::Duration::from_millis(1), asked).await;
+        assert!(given_up.is_err(), "nobody has answered the second one");
+        Sim::answer_late(done(status::NOT_FOUND, 1));
+        let next = control.ask_each(&[ControlRequest::Account]).await;
+        assert_eq!(next, Ok(vec![done(status::BAD_REQUEST, 9)]), "an answer is to what was asked");
+    });
+}
+
 const NO_ENTRY: DiskRequest = DiskRequest::Entry { index: 0 };
 
 #[test]

@@ -127,7 +127,7 @@ impl Bills {
     pub fn put(self, page: &mut Page) {
         let Bills { service, frames, bytes, faults, wakes, disk_requests, disk_bytes, tenants, seconds } = self;
         [service, frames, bytes, faults, wakes, disk_requests, disk_bytes]
-            .iter()
+            .into_iter()
             .for_each(|metric| page.append(metric));
         // Those of VMs that have ended are not in it: it goes down when one ends.
         let help = "Time charged to the living VMs of a tenant, their own included.";
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(bills.tenants["red"], Sum { ticks: 6, bytes: 120, disk_requests, disk_bytes });
         let mut page = Page::default();
         bills.put(&mut page);
-        let text = page.text();
+        let text = page.into_text();
         for line in [
             "foraker_vm_frames_total{vm=\"vm0.1\",way=\"tx\"} 2\n",
             "foraker_vm_frame_bytes_total{vm=\"vm0.1\",way=\"rx\"} 100\n",

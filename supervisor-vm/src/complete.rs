@@ -3,6 +3,7 @@
 use crate::grammar::{Kind, next, words};
 use crate::node::Node;
 use crate::query::STOPPED;
+use crate::walk::Walk;
 use crate::{disks, images, policies, show, tenants};
 use abi::control::vm_state;
 use alloc::collections::BTreeSet;
@@ -116,21 +117,25 @@ async fn names(node: &Node, kind: Kind, done: &[&str], begun: &str) -> Vec<Strin
 /// VMs that have a name that begins like that.
 fn named(node: &Node, begun: &str) -> Vec<String> {
     let names = node.names.borrow();
-    names.iter().map(|(name, _)| name).filter(|name| name.starts_with(begun)).map(ToString::to_string).collect()
+    names.beginning(begun, "").map(|(name, _)| name.to_string()).collect()
 }
 
 /// The same, and VMs that run, by their ids, where that is what was begun.
 async fn vms(node: &Node, begun: &str) -> Vec<String> {
     let mut all = named(node, begun);
-    let mut from = 0;
     let by_id = begun.starts_with("vm") || "vm".starts_with(begun);
+    let mut walk = Walk::vms(node, 0);
     while by_id && all.len() <= MOST {
-        let Ok(Some(vm)) = node.next_vm(from).await else { break };
-        from = vm.id.slot.number().saturating_add(1);
-        // One with a name goes by that, unless somebody asks for its id.
-        let id = vm.id.to_string();
-        if id.starts_with(begun) && (!begun.is_empty() || node.names.borrow().of(vm.id).is_none()) {
-            all.push(id);
+        let vms = walk.next().await.unwrap_or_default();
+        if vms.is_empty() {
+            break;
+        }
+        for vm in vms {
+            // One with a name goes by that, unless somebody asks for its id.
+            let id = vm.id.to_string();
+            if id.starts_with(begun) && (!begun.is_empty() || node.names.borrow().of(vm.id).is_none()) {
+                all.push(id);
+            }
         }
     }
     all

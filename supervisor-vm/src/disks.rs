@@ -8,6 +8,7 @@ use crate::refusal::said;
 use crate::save::{refuse_own, save};
 use crate::show::as_json;
 use crate::shown::shown;
+use crate::walk::Walk;
 use abi::attachment::Attachment;
 use abi::control::{ControlReply, ControlRequest};
 use abi::disk::{DiskReply, DiskRequest, PART, entry_kind, read, snapshot};
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a part of a virtual disk is asked for while somebody else reads one, and how long in between: two seconds in all.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
+/// Memory that a VM which has a virtual disk takes in an answer.
+const USER_BYTES: usize = 96;
 /// VMs that are named where somebody has a disk.
 const NAMED: usize = 5;
 
@@ -102,14 +105,21 @@ pub fn size(text: &str) -> Result<u64, String> {
 
 /// Who has which virtual disk: VMs that live, and those with a name that were created with one.
 async fn users(node: &Node) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let (mut users, mut from) = (BTreeMap::<String, Vec<String>>::new(), 0);
-    while let Some(vm) = node.next_vm(from).await.map_err(said)? {
-        from = vm.id.slot.number().saturating_add(1);
-        let reply = node.ask(ControlRequest::DiskOf { slot: vm.id.slot }, drop).await.map_err(said)?;
-        let ControlReply::DiskOf { vm: id, disk, .. } = reply else { continue };
-        if id == vm.id && !disk.is_empty() {
-            let called = node.names.borrow().of(id).map_or_else(|| id.to_string(), ToString::to_string);
-            users.entry(disk.as_str().to_string()).or_default().push(called);
+    let _room = node.room(node.at_most(usize::MAX / USER_BYTES).await? * USER_BYTES)?;
+    let (mut users, mut walk) = (BTreeMap::<String, Vec<String>>::new(), Walk::vms(node, 0));
+    loop {
+        let vms = walk.next().await.map_err(said)?;
+        if vms.is_empty() {
+            break;
+        }
+        let questions: Vec<_> = vms.iter().map(|vm| ControlRequest::DiskOf { slot: vm.id.slot }).collect();
+        let replies = node.ask_each(&questions).await.map_err(said)?;
+        for (vm, reply) in vms.iter().zip(replies) {
+            let ControlReply::DiskOf { vm: id, disk, .. } = reply else { continue };
+            if id == vm.id && !disk.is_empty() {
+                let called = node.names.borrow().of(id).map_or_else(|| id.to_string(), ToString::to_string);
+                users.entry(disk.as_str().to_string()).or_default().push(called);
+            }
         }
     }
     for (name, Named { terms, .. }) in node.names.borrow().iter() {

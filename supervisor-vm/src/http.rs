@@ -245,20 +245,35 @@ async fn document(node: &Node, path: &str, query: &str) -> Reply {
     }
 }
 
-/// The VMs that are asked for, and the address at which the list goes on.
+/// The VMs that are asked for, and the address at which the list goes on; with the word `count` how many they are.
 async fn vms(node: &Node, text: &str) -> Reply {
-    match Query::of_address(text) {
-        Ok(query) => listed("/vms.json", text, list::vms(node, &query, true).await),
+    let (counts, text) = counts(text);
+    match Query::of_address(&text) {
+        Ok(query) if counts => listed("/vms.json", &text, list::count(node, &query, true).await.map(whole)),
+        Ok(query) => listed("/vms.json", &text, list::vms(node, &query, true).await),
         Err((key, takes)) => misunderstood(&key, takes),
     }
 }
 
 /// The same of images.
 async fn images(node: &Node, text: &str) -> Reply {
-    match ImageQuery::of_address(text) {
-        Ok(query) => listed("/images.json", text, images::list(node, &query, true).await),
+    let (counts, text) = counts(text);
+    match ImageQuery::of_address(&text) {
+        Ok(query) if counts => listed("/images.json", &text, images::count(node, &query, true).await.map(whole)),
+        Ok(query) => listed("/images.json", &text, images::list(node, &query, true).await),
         Err((key, takes)) => misunderstood(&key, takes),
     }
+}
+
+/// Whether it is asked how many there are, and the rest of what is asked.
+fn counts(text: &str) -> (bool, String) {
+    let (counts, rest): (Vec<&str>, Vec<&str>) = text.split('&').partition(|pair| matches!(*pair, "count" | "count="));
+    (!counts.is_empty(), rest.join("&"))
+}
+
+/// What goes on nowhere.
+fn whole(text: String) -> (String, Option<String>) {
+    (text, None)
 }
 
 /// A list, as `text` asks for it at `path`, and behind whom it goes on.
@@ -287,8 +302,22 @@ fn next(path: &str, text: &str, last: &str) -> String {
 }
 
 #[cfg(test)]
+#[path = "crowd_tests.rs"]
+mod crowd;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_is_asked_for_by_a_word() {
+        let is =
+            |text, expected: (bool, &str)| assert_eq!(counts(text), (expected.0, String::from(expected.1)), "{text}");
+        is("", (false, ""));
+        is("count", (true, ""));
+        is("state=idle&count=&image=a", (true, "state=idle&image=a"));
+        is("count=3", (false, "count=3"));
+    }
 
     #[test]
     fn a_list_says_where_it_goes_on() {

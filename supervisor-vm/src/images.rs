@@ -10,6 +10,7 @@ use crate::refusal::said;
 use crate::said::Said;
 use crate::shelf;
 use crate::show::as_json;
+use crate::walk::Walk;
 use abi::control::{ControlRequest, status};
 use abi::vm::ImageId;
 use alloc::collections::BTreeMap;
@@ -22,6 +23,10 @@ use serde::Serialize;
 
 /// How long the core may be busy, and VMs may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Memory that an answer takes for each image that there is, and for each that it shows.
+const IMAGE_BYTES: usize = 160;
+/// See `IMAGE_BYTES`.
+const SHOWN_BYTES: usize = 400;
 /// Users of an image that are named.
 const NAMED: usize = 3;
 
@@ -74,6 +79,8 @@ pub async fn count(node: &Node, query: &ImageQuery, json: bool) -> Result<String
 ///
 /// What the core refuses.
 pub async fn list(node: &Node, query: &ImageQuery, json: bool) -> Result<(String, Option<String>), String> {
+    let known = node.keep.library.borrow().iter().count() + node.images.borrow().len();
+    let _room = node.room(known * IMAGE_BYTES + known.min(query.limit) * SHOWN_BYTES)?;
     let mut wanted = all(node).await?.into_values().filter(|image| query.takes(&image.name));
     let all: Vec<ShownImage> = wanted.by_ref().take(query.limit).collect();
     let more_after = wanted.next().and_then(|_| all.last().map(|last| last.name.clone()));
@@ -240,12 +247,17 @@ async fn users(node: &Node, of: &str, image: Option<ImageId>) -> Result<(Vec<Str
     }
     let Some(image) = image else { return Ok((users, all)) };
     let Some((_, 1..)) = details(node, image).await? else { return Ok((users, all)) };
-    let mut from = 0;
-    while let Some(vm) = node.next_vm(from).await.map_err(said)? {
-        from = vm.id.slot.number().saturating_add(1);
-        let ends = vm.state == abi::control::vm_state::ENDING;
-        if vm.image == image && !ends && node.names.borrow().of(vm.id).is_none() {
-            add(vm.id.to_string());
+    let mut walk = Walk::vms(node, 0);
+    loop {
+        let vms = walk.next().await.map_err(said)?;
+        if vms.is_empty() {
+            break;
+        }
+        for vm in vms {
+            let ends = vm.state == abi::control::vm_state::ENDING;
+            if vm.image == image && !ends && node.names.borrow().of(vm.id).is_none() {
+                add(vm.id.to_string());
+            }
         }
     }
     Ok((users, all))

@@ -70,6 +70,7 @@ pub mod refusal;
 pub mod reply;
 pub mod request;
 pub mod restore;
+pub mod room;
 pub mod run;
 pub mod said;
 pub mod save;
@@ -87,6 +88,7 @@ pub mod store;
 pub mod tenants;
 pub mod tokens;
 pub mod top;
+pub mod walk;
 pub mod wanted;
 pub mod width;
 

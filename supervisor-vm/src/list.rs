@@ -2,21 +2,27 @@
 //! them.
 
 use crate::names::Named;
-use crate::node::{Node, Vm, found, living};
+use crate::node::{Node, Vm, living, name_of};
 use crate::query::{Query, STOPPED};
 use crate::refusal::{running, said};
 use crate::show::{as_json, milliseconds};
 use crate::shown::shown;
+use crate::walk::Walk;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use abi::tenant::Tenant;
 use abi::vm::VmId;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::net::Ipv4Addr;
+use ilwaco::control::AT_ONCE;
 use serde::Serialize;
+
+/// Memory that an answer takes for each VM of a list, as long as it is put together: with its texts, and while what grows is moved.
+const VM_BYTES: usize = 1400;
 
 /// A VM, as it is shown.
 #[derive(Serialize)]
@@ -63,6 +69,15 @@ impl ShownVm {
         }
     }
 
+    fn found(node: &Node, found: &Found<'_>) -> ShownVm {
+        match found {
+            Found::Runs(vm, name, tenant) => {
+                ShownVm { tenant: tenant.and_then(said_of), ..ShownVm::of(node, vm, *name) }
+            }
+            Found::Stopped(name, named) => ShownVm::stopped(name, named),
+        }
+    }
+
     fn stopped(name: &str, named: &Named) -> ShownVm {
         ShownVm {
             name: Some(name.to_string()),
@@ -86,67 +101,124 @@ impl ShownVm {
     }
 }
 
+/// A VM that is asked for.
+enum Found<'a> {
+    /// One that runs, its name, and whose it is where that was asked.
+    Runs(&'a Vm, Option<&'a str>, Option<Tenant>),
+    /// One that has a name and does not run.
+    Stopped(&'a str, &'a Named),
+}
+
 /// Gives each VM that is asked for to `each`, which says whether it wants more.
-async fn walk(node: &Node, query: &Query, mut each: impl FnMut(ShownVm) -> bool) -> Result<(), String> {
+async fn walk(node: &Node, query: &Query, mut each: impl FnMut(Found<'_>) -> bool) -> Result<(), String> {
     // Without a state that those who run have, or with the beginning of a name, few are looked at of many.
     let first = query.first_slot().filter(|_| query.state.as_deref() != Some(STOPPED));
-    if let Some(mut from) = first {
-        let mut named = query.name.as_deref().map(|beginning| started(node, beginning, from));
+    if let Some(from) = first {
+        let mut running = match &query.name {
+            None => Running::All(Walk::vms(node, from)),
+            Some(beginning) => Running::Named(node, started(node, beginning, from)),
+        };
         loop {
-            let vm = match &mut named {
-                None => node.next_vm(from).await.map_err(said)?,
-                Some(ids) => match ids.next() {
-                    Some(id) => match found(&mut *node.control().await, id).await.map_err(said)? {
-                        Some(vm) => Some(vm),
-                        None => continue,
-                    },
-                    None => None,
-                },
+            let vms = running.next().await?;
+            if vms.is_empty() {
+                break;
+            }
+            let fits: Vec<Vm> = vms.into_iter().filter(|vm| fits(node, query, vm)).collect();
+            // Whose they are costs a question more for each.
+            let theirs = match query.tenant {
+                None => Vec::new(),
+                Some(_) => tenants_of(node, &fits).await?,
             };
-            let Some(vm) = vm else { break };
-            from = vm.id.slot.number().saturating_add(1);
-            let shown = {
-                let names = node.names.borrow();
-                let name = names.of(vm.id);
-                query.takes(&vm, &node.image_name(vm.image), name).then(|| ShownVm::of(node, &vm, name))
-            };
-            let Some(mut shown) = shown else { continue };
-            // Whose it is costs a question more.
-            if let Some(wanted) = query.tenant {
-                match tenant_of(node, vm.id).await? {
-                    Some(tenant) if tenant == wanted => shown.tenant = said_of(tenant),
-                    _ => continue,
+            let names = node.names.borrow();
+            for (at, vm) in fits.iter().enumerate() {
+                let tenant = theirs.get(at).copied().flatten();
+                let is_theirs = query.tenant.is_none() || tenant == query.tenant;
+                if is_theirs && !each(Found::Runs(vm, names.of(vm.id), tenant)) {
+                    return Ok(());
                 }
             }
-            if !each(shown) {
+        }
+    }
+    let mut last = match (query.first_slot(), &query.after) {
+        (None, Some(after)) => after.clone(),
+        _ => String::new(),
+    };
+    loop {
+        // Nobody holds the names while the core is asked, so others may come and go in between.
+        let some: Vec<(String, Named)> = {
+            let (names, beginning) = (node.names.borrow(), query.name.as_deref().unwrap_or_default());
+            let fits =
+                |(name, named): &(&str, &Named)| query.takes_stopped(&named.image_name, name, named.terms.tenant);
+            let all = names.beginning(beginning, &last).filter(fits).take(AT_ONCE);
+            all.map(|(name, named)| (name.to_string(), named.clone())).collect()
+        };
+        let Some((name, _)) = some.last() else { return Ok(()) };
+        last = name.clone();
+        // Those that were never started do not live.
+        let ids: Vec<VmId> = some.iter().filter_map(|(_, named)| named.vm).collect();
+        let mut lives = node.live(&ids).await.map_err(said)?.into_iter();
+        for (name, named) in &some {
+            let runs = named.vm.is_some() && lives.next().unwrap_or(false);
+            if !runs && !each(Found::Stopped(name, named)) {
                 return Ok(());
             }
         }
     }
-    let mut last = String::new();
-    loop {
-        // Nobody holds the names while the core is asked, so others may come and go in between.
-        let Some((name, named)) =
-            node.names.borrow().behind(&last).map(|(name, named)| (name.to_string(), named.clone()))
-        else {
-            return Ok(());
+}
+
+/// VMs that run, some at a time.
+enum Running<'n> {
+    All(Walk<'n, Vm>),
+    /// Those of these ids that do.
+    Named(&'n Node, VecDeque<VmId>),
+}
+
+impl Running<'_> {
+    /// The next ones; none at the end.
+    async fn next(&mut self) -> Result<Vec<Vm>, String> {
+        let (node, ids) = match self {
+            Running::All(walk) => return walk.next().await.map_err(said),
+            Running::Named(node, ids) => (node, ids),
         };
-        let wanted = query.takes_stopped(&named.image_name, &name, named.terms.tenant);
-        if wanted && !runs(node, &named).await? && !each(ShownVm::stopped(&name, &named)) {
-            return Ok(());
+        let mut found = Vec::new();
+        while found.is_empty() && !ids.is_empty() {
+            let some: Vec<VmId> = ids.drain(..ids.len().min(AT_ONCE)).collect();
+            let questions: Vec<_> = some.iter().map(|id| ControlRequest::Vm { slot: id.slot }).collect();
+            let replies = node.ask_each(&questions).await.map_err(said)?;
+            for (id, reply) in some.into_iter().zip(replies) {
+                if !matches!(reply, ControlReply::Done { .. }) {
+                    found.extend(Some(Vm::of(reply).map_err(said)?).filter(|vm| vm.id == id));
+                }
+            }
         }
-        last = name;
+        Ok(found)
     }
 }
 
+/// Whether a VM that runs is asked for, if it is of the tenant.
+fn fits(node: &Node, query: &Query, vm: &Vm) -> bool {
+    let (names, images) = (node.names.borrow(), node.images.borrow());
+    query.takes(vm, name_of(&images, vm.image), names.of(vm.id))
+}
+
 /// The VMs that were started last under names that begin so, from a slot on, by their slots.
-fn started(node: &Node, beginning: &str, from: u32) -> impl Iterator<Item = VmId> + use<> {
+fn started(node: &Node, beginning: &str, from: u32) -> VecDeque<VmId> {
     let names = node.names.borrow();
-    let begin = names.iter().filter(|(name, _)| name.starts_with(beginning));
-    let ids = begin.filter_map(|(_, named)| named.vm);
+    let ids = names.beginning(beginning, "").filter_map(|(_, named)| named.vm);
     let mut ids: Vec<VmId> = ids.filter(|id| id.slot.number() >= from).collect();
     ids.sort_unstable_by_key(|id| id.slot.number());
-    ids.into_iter()
+    ids.into()
+}
+
+/// Whose each of these VMs is; nobody's where it does not live any more.
+async fn tenants_of(node: &Node, vms: &[Vm]) -> Result<Vec<Option<Tenant>>, String> {
+    let questions: Vec<_> = vms.iter().map(|vm| ControlRequest::Share { slot: vm.id.slot }).collect();
+    let replies = node.ask_each(&questions).await.map_err(said)?;
+    let whose = |(asked, reply): (&Vm, ControlReply)| match reply {
+        ControlReply::Share { vm, tenant, .. } if vm == asked.id => Some(tenant),
+        _ => None,
+    };
+    Ok(vms.iter().zip(replies).map(whose).collect())
 }
 
 /// Whose a VM is, if it still lives.
@@ -166,12 +238,6 @@ fn said_of(tenant: Tenant) -> Option<String> {
     (!tenant.is_unsaid()).then(|| tenant.to_string())
 }
 
-/// Whether the VM that was started last under a name still lives.
-async fn runs(node: &Node, named: &Named) -> Result<bool, String> {
-    let Some(id) = named.vm else { return Ok(false) };
-    Ok(living(&mut *node.control().await, id).await.map_err(said)?.is_some())
-}
-
 /// The VMs that are asked for.
 ///
 /// # Errors
@@ -180,10 +246,10 @@ async fn runs(node: &Node, named: &Named) -> Result<bool, String> {
 pub async fn list(node: &Node, query: &Query) -> Result<List, String> {
     let mut list = List::default();
     let mut more = false;
-    walk(node, query, |vm| {
+    walk(node, query, |found| {
         more = list.vms.len() == query.limit;
         if !more {
-            list.vms.push(vm);
+            list.vms.push(ShownVm::found(node, &found));
         }
         !more
     })
@@ -200,6 +266,7 @@ pub async fn list(node: &Node, query: &Query) -> Result<List, String> {
 ///
 /// As [`list`].
 pub async fn vms(node: &Node, query: &Query, json: bool) -> Result<(String, Option<String>), String> {
+    let _room = node.room(node.at_most(query.limit).await? * VM_BYTES)?;
     let List { vms, more_after } = list(node, query).await?;
     if json {
         return Ok((as_json(&vms)?, more_after));
@@ -217,7 +284,15 @@ pub async fn vms(node: &Node, query: &Query, json: bool) -> Result<(String, Opti
 /// As [`list`].
 pub async fn count(node: &Node, query: &Query, json: bool) -> Result<String, String> {
     let mut vms = 0_u64;
-    walk(node, query, |_| {
+    let mut rest = query.clone();
+    // The core knows how many live, and has the figure at hand.
+    if *query == (Query { limit: query.limit, ..Query::default() })
+        && let ControlReply::Wakes { living, .. } = node.ask(ControlRequest::Wakes, drop).await.map_err(said)?
+    {
+        vms = living.into();
+        rest.state = Some(STOPPED.to_string());
+    }
+    walk(node, &rest, |_| {
         vms += 1;
         true
     })

@@ -13,6 +13,9 @@ use ilwaco::control::Error;
 /// Where what was logged is put in the request page, and how much of it at a time.
 const PIECE: Piece = Piece { offset: 2048, len: 2048 };
 
+/// Memory that the answer of `log` takes: the log, its lines, and what is shown of them.
+const ANSWER: usize = 256 << 10;
+
 /// Fetches what was logged from a position on, `u64::MAX` for the earliest, onto what is there. The position behind it, and how many bytes are lost.
 ///
 /// # Errors
@@ -65,6 +68,7 @@ pub fn by_id(node: &Node, wanted: &LogQuery) -> LogQuery {
 /// What the core refuses.
 pub async fn show(node: &Node, wanted: &LogQuery) -> Result<String, String> {
     let wanted = by_id(node, wanted);
+    let _room = node.room(ANSWER)?;
     let mut text = Text::default();
     fetch(node, u64::MAX, &mut text).await?;
     let text = text.lines();

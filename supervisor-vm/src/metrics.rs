@@ -5,6 +5,7 @@ use crate::exposition::{Page, from_us, label, seconds};
 use crate::node::Node;
 use crate::refusal::said;
 use crate::tenants;
+use crate::walk::Walk;
 use abi::control::{ControlReply, ControlRequest};
 use abi::limits::PAGE_SIZE;
 use alloc::format;
@@ -13,6 +14,10 @@ use ilwaco::time::unix_nanos;
 
 /// VMs that have figures of their own at most: what is scraped every few seconds shall not take all memory.
 pub const VMS_MAX: usize = 2000;
+/// Memory that the figures of a VM take, twice: while they are gathered, and as the page; and what all others do.
+const VM_BYTES: usize = 2 * 1300;
+/// See `VM_BYTES`.
+const OTHERS: usize = 96 << 10;
 
 /// The page.
 ///
@@ -20,6 +25,7 @@ pub const VMS_MAX: usize = 2000;
 ///
 /// What the core refuses.
 pub async fn page(node: &Node) -> Result<String, String> {
+    let _room = node.room(node.at_most(VMS_MAX).await? * VM_BYTES + OTHERS)?;
     let mut page = Page::default();
     machine(node, &mut page).await?;
     charges::account(node, &mut page).await?;
@@ -40,7 +46,7 @@ async fn machine(node: &Node, page: &mut Page) -> Result<(), String> {
     })
     .await
     .map_err(said)?;
-    page.append(&memory);
+    page.append(memory);
     let mut times = None;
     let last = node.ask(ControlRequest::Machine, |reply| times = Some(reply)).await.map_err(said)?;
     if let Some(ControlReply::Machine { tsc, idle_ticks, component_ticks, guest_ticks, .. }) = times {
@@ -97,8 +103,8 @@ async fn components(node: &Node, page: &mut Page) -> Result<(), String> {
         starts.sample("foraker_component_starts_total", &labels, incarnation);
         ran.sample("foraker_component_cpu_seconds_total", &labels, seconds(ran_ticks));
     }
-    page.append(&starts);
-    page.append(&ran);
+    page.append(starts);
+    page.append(ran);
     Ok(())
 }
 
@@ -107,21 +113,27 @@ async fn vms(node: &Node, page: &mut Page) -> Result<(), String> {
     memory.metric("foraker_vm_memory_bytes", "gauge", "Memory that is a VM's own, with page tables and metadata.");
     ran.metric("foraker_vm_cpu_seconds_total", "counter", "Time that a VM ran.");
     state.metric("foraker_vm_state", "gauge", "The state of a VM: 1 for the one that it is in.");
-    let (mut from, mut listed, mut bills) = (0, 0, Bills::new(seconds));
-    while let Some(vm) = if listed < VMS_MAX { node.next_vm(from).await.map_err(said)? } else { None } {
-        from = vm.id.slot.number().saturating_add(1);
-        listed += 1;
-        let labels = {
-            let names = node.names.borrow();
-            let (name, image) = (names.of(vm.id).unwrap_or_default(), node.image_name(vm.image));
-            format!("vm=\"{}\",name=\"{}\",image=\"{}\"", vm.id, label(name), label(&image))
-        };
-        memory.sample("foraker_vm_memory_bytes", &labels, vm.frames * PAGE_SIZE);
-        ran.sample("foraker_vm_cpu_seconds_total", &labels, seconds(vm.ran_ticks));
-        bills.add(node, &vm, &labels).await?;
-        state.sample("foraker_vm_state", &format!("{labels},state=\"{}\"", vm.state_word()), 1);
+    let (mut walk, mut listed, mut bills) = (Walk::vms(node, 0), 0, Bills::new(seconds));
+    while listed < VMS_MAX {
+        let mut vms = walk.next().await.map_err(said)?;
+        vms.truncate(VMS_MAX - listed);
+        if vms.is_empty() {
+            break;
+        }
+        listed += vms.len();
+        for vm in vms {
+            let labels = {
+                let names = node.names.borrow();
+                let (name, image) = (names.of(vm.id).unwrap_or_default(), node.image_name(vm.image));
+                format!("vm=\"{}\",name=\"{}\",image=\"{}\"", vm.id, label(name), label(&image))
+            };
+            memory.sample("foraker_vm_memory_bytes", &labels, vm.frames * PAGE_SIZE);
+            ran.sample("foraker_vm_cpu_seconds_total", &labels, seconds(vm.ran_ticks));
+            bills.add(node, &vm, &labels).await?;
+            state.sample("foraker_vm_state", &format!("{labels},state=\"{}\"", vm.state_word()), 1);
+        }
     }
-    [memory, ran, state].iter().for_each(|metric| page.append(metric));
+    [memory, ran, state].into_iter().for_each(|metric| page.append(metric));
     bills.put(page);
     let mut rest = 0;
     if listed == VMS_MAX

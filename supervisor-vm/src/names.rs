@@ -166,6 +166,24 @@ impl Names {
         self.ids.get(&id.raw()).map(String::as_str)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Those whose names begin so and come behind this text.
+    pub fn beginning(&self, beginning: &str, last: &str) -> impl Iterator<Item = (&str, &Named)> {
+        let from = if last < beginning { Bound::Included(beginning) } else { Bound::Excluded(last) };
+        let behind = self.names.range::<str, _>((from, Bound::Unbounded));
+        let begin = behind.take_while(move |(name, _)| name.starts_with(beginning));
+        begin.map(|(name, named)| (name.as_str(), named))
+    }
+
     /// The one whose name comes next behind this text.
     pub fn behind(&self, last: &str) -> Option<(&str, &Named)> {
         let behind = (Bound::Excluded(last), Bound::Unbounded);
@@ -249,6 +267,16 @@ mod tests {
         ["b", "a", "c"].into_iter().for_each(|name| assert_eq!(names.add(name, named()), Ok(())));
         let behind = |last| names.behind(last).map(|(name, _)| name);
         assert_eq!([behind(""), behind("a"), behind("bb"), behind("c")], [Some("a"), Some("b"), Some("c"), None]);
+    }
+
+    #[test]
+    fn names_are_found_by_their_beginning() {
+        let mut names = Names::default();
+        ["a", "ab", "abc", "ac", "b"].into_iter().for_each(|name| assert_eq!(names.add(name, named()), Ok(())));
+        let found = |beginning, last| names.beginning(beginning, last).map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(found("ab", ""), ["ab", "abc"]);
+        assert_eq!((found("ab", "ab"), found("a", "ab")), (Vec::from(["abc"]), Vec::from(["abc", "ac"])));
+        assert_eq!((found("", "ac"), found("c", "")), (Vec::from(["b"]), Vec::new()));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::power::Power;
 use crate::random::Source;
 use crate::shown::shown;
 use crate::tokens::Tokens;
-use abi::control::{ControlReply, ControlRequest, status, vm_state};
-use abi::vm::{ImageId, Slot, VmId};
+use abi::control::{ControlReply, ControlRequest, vm_state};
+use abi::vm::{ImageId, VmId};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -34,6 +34,10 @@ pub struct Node {
     disks: Mutex<()>,
     /// Held by who makes or removes virtual disks, so that no two take the rest of one quota.
     pub makes: Mutex<()>,
+    /// Held by who compares what all VMs have taken, for which one at a time takes memory.
+    pub samples: Mutex<()>,
+    /// Bytes of memory that are kept for answers ([`crate::room`]).
+    pub rooms: Cell<usize>,
     /// The VMs that have names. Nobody holds it across an await.
     pub names: RefCell<Names>,
     /// Who has done what. Nobody holds it across an await.
@@ -92,7 +96,12 @@ impl Vm {
         vm_state::word(self.state)
     }
 
-    fn of(reply: ControlReply) -> Result<Vm, Error> {
+    /// As the core describes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Answer`] for another answer.
+    pub fn of(reply: ControlReply) -> Result<Vm, Error> {
         let ControlReply::Vm { vm, image, state, ran_ticks, memory, metadata, tables, ipv4, claim, .. } = reply else {
             return Err(Error::Answer);
         };
@@ -113,6 +122,8 @@ impl Node {
             turns: Cell::new(0),
             disks: Mutex::new(()),
             makes: Mutex::new(()),
+            samples: Mutex::new(()),
+            rooms: Cell::new(0),
             names: RefCell::default(),
             audit: RefCell::default(),
             tokens: RefCell::default(),
@@ -163,9 +174,7 @@ impl Node {
 
     /// An image's name.
     pub fn image_name(&self, image: ImageId) -> String {
-        let images = self.images.borrow();
-        let known = usize::try_from(image.number()).ok().and_then(|at| images.get(at));
-        known.filter(|image| !image.name.is_empty()).map_or_else(|| "?".to_string(), |image| image.name.clone())
+        name_of(&self.images.borrow(), image).to_string()
     }
 
     /// The image of this name, and what is known of it.
@@ -195,30 +204,6 @@ impl Node {
         format!("there is no image `{}`: known are {known}{more}", shown(name))
     }
 
-    /// The VM that lives in this slot or in the next one where one does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Control::ask`].
-    pub async fn next_vm(&self, mut from: u32) -> Result<Option<Vm>, Error> {
-        loop {
-            // Others may ask in between: who has many VMs keeps nobody waiting.
-            let reply = self.control().await.ask(ControlRequest::NextVm { slot: Slot::new(from) }, drop).await?;
-            let next = match reply {
-                ControlReply::Done { status: status::GO_ON, value } => u32::try_from(value).unwrap_or(0),
-                ControlReply::Done { .. } => return Ok(None),
-                reply => match Vm::of(reply)? {
-                    vm if vm.id.slot.number() >= from => return Ok(Some(vm)),
-                    _ => return Err(Error::Answer),
-                },
-            };
-            if next <= from {
-                return Err(Error::Answer);
-            }
-            from = next;
-        }
-    }
-
     /// Asks, and gives all answers but the last to `each`. The last one.
     ///
     /// # Errors
@@ -226,6 +211,27 @@ impl Node {
     /// As [`Control::ask`].
     pub async fn ask(&self, request: ControlRequest, each: impl FnMut(ControlReply)) -> Result<ControlReply, Error> {
         self.control().await.ask(request, each).await
+    }
+
+    /// Asks several things that the core answers at once: the answers in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub async fn ask_each(&self, requests: &[ControlRequest]) -> Result<Vec<ControlReply>, Error> {
+        self.control().await.ask_each(requests).await
+    }
+
+    /// Which of these still live: of each whether it does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::ask`].
+    pub async fn live(&self, ids: &[VmId]) -> Result<Vec<bool>, Error> {
+        let requests: Vec<_> = ids.iter().map(|id| ControlRequest::Vm { slot: id.slot }).collect();
+        let replies = self.ask_each(&requests).await?;
+        let lives = |(id, reply): (&VmId, &ControlReply)| matches!(*reply, ControlReply::Vm { vm, state, .. } if vm == *id && state != vm_state::ENDING);
+        Ok(ids.iter().zip(&replies).map(lives).collect())
     }
 
     /// Asks the disk component. However long that takes, the control ring is free for others.
@@ -244,6 +250,12 @@ impl Node {
             answers_since(seen).await;
         }
     }
+}
+
+/// The name of an image among these.
+pub fn name_of(images: &[Image], image: ImageId) -> &str {
+    let known = usize::try_from(image.number()).ok().and_then(|at| images.get(at));
+    known.filter(|image| !image.name.is_empty()).map_or("?", |image| &image.name)
 }
 
 /// A VM, if it still lives.

@@ -130,10 +130,60 @@ async fn mend(node: &Node, server: &str, Sample { offset_ns, .. }: Sample) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
+    use core::cell::RefCell;
+    use ilwaco::block_on;
+    use ilwaco::control::Control;
+    use ilwaco::sim::Sim;
 
     #[test]
     fn servers_are_named_by_the_boot_arguments_in_their_order() {
         let args = Args::new("ntp=10.0.2.2 key=AAAA ntp=time.example ntp= ntpd=x");
         assert_eq!(servers(&args), ["10.0.2.2", "time.example"]);
+    }
+    /// What the core was told to do with the clock: by how many nanoseconds, and how fast.
+    type Adjusted = Rc<RefCell<Vec<(i64, u32)>>>;
+
+    fn machine() -> Adjusted {
+        let _sim = Sim::new("");
+        let adjusted = Adjusted::default();
+        let list = adjusted.clone();
+        Sim::control(move |request, _| {
+            vec![match request {
+                ControlRequest::AdjustClock { by_ns, ppm } => {
+                    list.borrow_mut().push((by_ns.cast_signed(), ppm));
+                    ControlReply::Done { status: status::OK, value: 0 }
+                }
+                _ => ControlReply::Done { status: status::NOT_FOUND, value: 0 },
+            }]
+        });
+        adjusted
+    }
+
+    #[test]
+    fn a_clock_is_set_where_it_is_far_away_and_goes_faster_or_slower_where_it_is_near() {
+        const MS: i64 = 1_000_000;
+        let adjusted = machine();
+        block_on(async {
+            let node = Node::new(Control::open().expect("a ring")).await.expect("an answer");
+            for (offset_ns, told) in [
+                // At first at once, however far that is.
+                (-700_000_000 * MS, Some((-700_000_000 * MS, 0))),
+                (100 * MS, Some((100 * MS, SLEW_PPM))),
+                (-127 * MS, Some((-127 * MS, SLEW_PPM))),
+                (0, Some((0, SLEW_PPM))),
+                // Only what is said twice.
+                (5_000 * MS, None),
+                (5_000 * MS, Some((5_000 * MS, 0))),
+                // And what cannot be not at all.
+                (2_000_000 * MS, None),
+                (2_000_000 * MS, None),
+            ] {
+                mend(&node, "10.0.2.2", Sample { offset_ns, delay_ns: 0, stratum: 1 }).await;
+                assert_eq!(adjusted.borrow_mut().pop(), told, "{offset_ns}");
+            }
+            let clock = node.clock.borrow().clone();
+            assert_eq!((clock.server.as_str(), clock.offset_ns), ("10.0.2.2", 5_000 * MS));
+        });
     }
 }

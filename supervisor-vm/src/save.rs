@@ -7,6 +7,7 @@ use crate::lines::{Line, Lines};
 use crate::node::Node;
 use crate::state;
 use crate::store::refused::{Refused, Unkept};
+use abi::guest_disk::BLOCK_BYTES;
 use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -129,6 +130,8 @@ fn all(node: &Node) -> Vec<Vec<u8>> {
 pub async fn export(node: &Node) -> Result<String, String> {
     let guard = node.keep.store.lock().await;
     let Some(store) = guard.as_ref() else { return Ok(node.audit.borrow().export()) };
+    // Lines as they are read, and as the text, which grows.
+    let _room = node.room(store.history().blocks() * 4 * BLOCK_BYTES)?;
     let mut older = Lines::default();
     let read = async {
         for index in 0..store.history().blocks() {

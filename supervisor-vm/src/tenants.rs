@@ -544,7 +544,7 @@ mod tests {
     fn figures_have_a_line_for_each_tenant() {
         let mut page = Page::default();
         put(&mut page, &[blue(1, Some(3), 1024, None)]);
-        let text = page.text();
+        let text = page.into_text();
         for line in [
             "# TYPE foraker_tenant_vms gauge\n",
             "foraker_tenant_vms{tenant=\"blue\"} 1\n",

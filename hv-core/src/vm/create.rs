@@ -115,6 +115,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
 
     /// A VM has come to live. It waits for the gatekeeper, or is out until somebody asks for it.
     pub fn arrived(&mut self, seed: &Seed) {
+        self.cpu.images.note_disk(seed.image, seed.disk.disk);
         if self.cpu.starts_lazily(seed) {
             self.vms.put_out(seed.id);
             self.cpu.tell_out(seed);

@@ -19,13 +19,27 @@ pub struct Images {
     anyone: (EndpointId, EndpointId),
     /// One that is being sent, for the first place that is free.
     pub incoming: Option<Incoming>,
+    /// Virtual disks that VMs which control the machine were given beside what the manifest says.
+    given: heapless::Vec<Name, GIVEN>,
+    /// Whether there were more of these.
+    gave_more: bool,
 }
+
+/// Virtual disks that are kept so: as many as VMs can control the machine at a time, and some that have come before.
+const GIVEN: usize = 2 * abi::guest_control::MAX_CONTROL_VMS;
 
 impl Images {
     /// None yet.
     pub const fn new() -> Self {
         let anyone = (EndpointId::NONE, EndpointId::NONE);
-        Images { list: heapless::Vec::new(), booted: 0, anyone, incoming: None }
+        Images {
+            list: heapless::Vec::new(),
+            booted: 0,
+            anyone,
+            incoming: None,
+            given: heapless::Vec::new(),
+            gave_more: false,
+        }
     }
 
     /// Add the next one in the manifest's order; one that was refused has nothing. There is room for as many as a manifest names.
@@ -62,10 +76,19 @@ impl Images {
         self.list.iter().flatten().find(|image| image.name() == name)
     }
 
-    /// Whether the manifest gives this virtual disk to VMs that control the machine: what they keep there, keys among it, is nobody else's.
+    /// A VM of this image has this virtual disk: boot or the operator's line may have named it.
+    pub fn note_disk(&mut self, image: ImageId, disk: Name) {
+        let controls = self.get(image).is_some_and(|image| image.entry.controls());
+        if controls && !disk.is_empty() && !self.keep(disk) {
+            self.gave_more |= self.given.push(disk).is_err();
+        }
+    }
+
+    /// Whether VMs that control the machine have this virtual disk, by the manifest, or had it since the machine's start: what they keep there, keys among it, is
+    /// nobody else's. Where they had more than can be noted, each may be one of these.
     pub fn keep(&self, disk: Name) -> bool {
         let of = |image: &Image| image.entry.controls() && image.entry.disk.disk == disk;
-        !disk.is_empty() && self.list.iter().flatten().any(of)
+        !disk.is_empty() && (self.gave_more || self.given.contains(&disk) || self.list.iter().flatten().any(of))
     }
 
     /// Whether a VM of an image, for which this virtual disk was named or none, would get one that is [kept](Self::keep) for those of others.

@@ -187,6 +187,11 @@ impl Sim {
         control::attach(answer);
     }
 
+    /// How often the guest has told the core that there is something in the control ring, each time by a hypercall.
+    pub fn control_rings() -> u64 {
+        control::rings()
+    }
+
     /// The core answers the oldest question in the control ring that it was asked and has not answered. What the disk component is asked it does not answer by itself.
     pub fn answer_late(reply: impl Into<Message>) {
         control::answer_late(reply);

@@ -25,6 +25,8 @@ struct Core {
     answer: Answers,
     /// Ids of the questions that are not answered yet, the oldest first: those for the disk component, and those to which `answer` has said nothing.
     late: VecDeque<u32>,
+    /// How often the guest has rung.
+    rings: u64,
 }
 
 thread_local! {
@@ -42,6 +44,7 @@ pub(crate) fn attach(answer: impl FnMut(ControlRequest, &SharedMemory) -> Vec<Co
         answers: Producer::attach_contiguous(&part(ANSWERS, ANSWER_SLOTS), ANSWER_SLOTS).expect("a ring"),
         answer: Box::new(answer),
         late: VecDeque::new(),
+        rings: 0,
     };
     CORE.set(Some(core));
 }
@@ -59,10 +62,12 @@ pub(crate) fn memory() -> Option<SharedMemory> {
 /// The guest tells the server of a device to look at its rings.
 pub(super) fn kicked(of: u64) {
     CORE.with_borrow_mut(|core| {
-        let Some(Core { memory, requests, answers, answer, late }) = core.as_mut().filter(|_| of == device::CONTROL)
+        let Some(Core { memory, requests, answers, answer, late, rings }) =
+            core.as_mut().filter(|_| of == device::CONTROL)
         else {
             return;
         };
+        *rings += 1;
         let page = memory.sub(BYTES, BYTES).expect("two pages");
         while let Some(message) = requests.pop().expect("an honest guest") {
             if DiskRequest::try_from(&message).is_ok() {
@@ -80,6 +85,11 @@ pub(super) fn kicked(of: u64) {
             raise(pending::CONTROL);
         }
     });
+}
+
+/// How often the guest has rung.
+pub(crate) fn rings() -> u64 {
+    CORE.with_borrow(|core| core.as_ref().map_or(0, |core| core.rings))
 }
 
 /// The oldest question that was not answered is.

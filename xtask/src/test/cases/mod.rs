@@ -44,6 +44,7 @@ mod peers;
 mod policies;
 pub mod pooled;
 pub mod power_cuts;
+mod rates;
 mod recovery;
 mod services;
 mod single_pages;
@@ -62,11 +63,13 @@ mod supervisor_http;
 mod supervisor_images;
 mod supervisor_log;
 mod supervisor_page;
+mod supervisor_schema;
 mod supervisor_seat;
 mod supervisor_shelf;
 mod supervisor_state;
 mod supervisor_tenants;
 mod supervisor_terminal;
+mod supervisor_two;
 mod swap;
 mod uefi;
 mod web;
@@ -102,6 +105,7 @@ pub fn all(long: bool) -> Vec<Case> {
         identity::CASES,
         ipv6::CASES,
         policies::CASES,
+        rates::CASES,
         on_disk::CASES,
         on_disk_faults::CASES,
         pooled::CASES,
@@ -127,6 +131,8 @@ pub fn all(long: bool) -> Vec<Case> {
         },
         if has_program(supervisor::PROGRAM) { supervisor_images::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_page::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_schema::CASES } else { &[] },
+        if has_program(supervisor::PROGRAM) { supervisor_two::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_state::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_tenants::CASES } else { &[] },
         if has_program(supervisor::PROGRAM) { supervisor_clock::CASES } else { &[] },

@@ -142,7 +142,7 @@ fn limited_rate(lab: &Lab) -> Result<()> {
 }
 
 /// How long 100 KiB take from the web server number `i`, by the machine's clock: Bochs' can be ahead of the world's.
-fn seconds(running: &Running, i: usize) -> Result<f64> {
+pub fn seconds(running: &Running, i: usize) -> Result<f64> {
     let before = clock(running)?;
     let answer = running.get(i, "/100k")?;
     ensure(answer.body.len() == 102_400, || format!("{} bytes of /100k", answer.body.len()))?;
@@ -151,7 +151,7 @@ fn seconds(running: &Running, i: usize) -> Result<f64> {
 
 /// The machine's time in seconds.
 #[allow(clippy::cast_precision_loss)] // Fifty-two bits of ticks are weeks.
-fn clock(running: &Running) -> Result<f64> {
+pub fn clock(running: &Running) -> Result<f64> {
     let line = running.monitor("machine")?.into_iter().find(|line| line.starts_with("machine ")).unwrap_or_default();
     match (number(&line, "tsc"), number(&line, "tsc_hz")) {
         (Some(tsc), Some(hz)) if hz > 0 => Ok(tsc as f64 / hz as f64),

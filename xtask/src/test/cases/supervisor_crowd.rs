@@ -39,7 +39,28 @@ fn crowd(lab: &Lab) -> Result<()> {
     over_ssh(&login)?;
     over_http(&login)?;
     beside(&running, &login)?;
+    looks(&running, &login)?;
     running.power_off()
+}
+
+/// Clients that look at all at once, each at what takes most memory.
+const LOOKERS: usize = 12;
+
+/// Whoever looks at all, and however many do, is answered, or told to come back: nobody ends the operator's VM.
+fn looks(running: &Running, login: &Login) -> Result<()> {
+    let top: Value = serde_json::from_slice(&http::get(login.web, "/top.json", SOON)?.body).context(|| "top".into())?;
+    ensure(ids(&top).any(|id| id == "vm0.1" || id == "web-2"), || format!("{top}"))?;
+    let paths = ["/metrics", "/vms.json?limit=1000", "/metrics", "/top.json"];
+    let look = |at: usize| -> Result<u16> { Ok(http::get(login.web, paths[at % paths.len()], SOON)?.status) };
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..LOOKERS).map(|at| scope.spawn(move || look(at))).collect();
+        all.into_iter().map(|one| one.join().expect("it does not panic")).collect::<Result<_>>()
+    })?;
+    ensure(answers.contains(&200) && answers.iter().all(|status| matches!(status, 200 | 503)), || {
+        format!("{answers:?}")
+    })?;
+    login.good("vm show vm0.1")?;
+    running.must_not_say(0, "vm0.1 ended")
 }
 
 /// Those that are asked for are counted.
@@ -55,6 +76,11 @@ fn found(login: &Login) -> Result<()> {
     ] {
         let said = login.good(&format!("vm list --count {query}"))?;
         ensure(said.trim() == vms.to_string(), || format!("`vm list --count {query}` says {said} and not {vms}"))?;
+        let words: Vec<&str> = query.trim_start_matches("--").split(" --").collect();
+        let path = format!("/vms.json?count&{}", words.join("&").replace(' ', "="));
+        let count = http::get(login.web, &path, SOON)?;
+        let count = String::from_utf8_lossy(&count.body).into_owned();
+        ensure(count == format!("{{\"vms\":{vms}}}\n"), || format!("{path} says {count} and not {vms}"))?;
     }
     login.bad("vm list --limit 1001", 2, "a number from 1 to 1000")
 }

@@ -64,8 +64,11 @@ fn examples_of(page: &str) -> Vec<Example<'_>> {
             if !line.is_empty() && !line.starts_with('<') {
                 found.push(Example::Command(line.trim_matches('\'')));
             }
-        } else if let Some(address) = line.strip_prefix("    curl http://localhost:8000") {
-            found.push(Example::Path(address.split_whitespace().next().unwrap_or(address)));
+        } else if let Some(address) = line
+            .strip_prefix("    curl ")
+            .and_then(|line| line.trim_start_matches('"').strip_prefix("http://localhost:8000"))
+        {
+            found.push(Example::Path(address.split_whitespace().next().unwrap_or(address).trim_end_matches('"')));
         } else if line.starts_with("    TOKEN=$(ssh -p 2222 admin@localhost ") || line.starts_with("    curl -H ") {
             found.push(Example::Shell(line.trim()));
         } else if let Some((command, _)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | "))
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn a_page_has_examples() {
         let page = "    ssh -p 2222 admin@localhost 'a && b'  # c\n    ssh -p 2222 admin@localhost < file\n    ssh -p 2222 admin@localhost audit > file\n\
-                    | `vm list` | all |\n| `name` | x |\n    curl http://localhost:8000/metrics   # d\n    curl -H x y\n    ssh -p 2222 admin@localhost fleet < vms.toml\n    ssh -p 2222 admin@localhost   # e\n";
+                    | `vm list` | all |\n| `name` | x |\n    curl http://localhost:8000/metrics   # d\n    curl \"http://localhost:8000/a?b&c\"\n    curl -H x y\n    ssh -p 2222 admin@localhost fleet < vms.toml\n    ssh -p 2222 admin@localhost   # e\n";
         assert_eq!(
             examples_of(page),
             [
@@ -218,6 +221,7 @@ mod tests {
                 Example::Command("audit"),
                 Example::Command("vm list"),
                 Example::Path("/metrics"),
+                Example::Path("/a?b&c"),
                 Example::Shell("curl -H x y"),
                 Example::Fleet("fleet")
             ]

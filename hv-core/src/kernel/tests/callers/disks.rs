@@ -195,6 +195,37 @@ fn what_controllers_keep_on_their_disk_no_other_gets() {
 }
 
 #[test]
+fn what_controllers_are_given_elsewhere_is_kept_as_well() {
+    let (mut machine, mut caller) = with_striper();
+    let mut id = 0;
+    let mut refused = |machine: &mut Fake, caller: &mut Caller, name: &str| {
+        id += 1;
+        let name = Name::new(name).expect("short");
+        caller.put(DiskRequest::Snapshot { name, new: Name::new("copy").expect("short") }.into());
+        caller.ring(machine);
+        match raw(caller)[..] {
+            [answer] => answer == refusal(id, status::NOT_ALLOWED),
+            ref other => panic!("{other:?}"),
+        }
+    };
+    // As boot or the operator's line would.
+    let give = |machine: &mut Fake, image, disk: &str| {
+        machine.next_disk = Attachment::parse(disk).expect("a disk");
+        machine.create(image);
+    };
+    assert!(!refused(&mut machine, &mut caller, "mine"));
+    give(&mut machine, WITH_NIC, "mine");
+    assert!(!refused(&mut machine, &mut caller, "mine"), "it does not control the machine");
+    give(&mut machine, WITHOUT_NIC, "mine");
+    assert!(refused(&mut machine, &mut caller, "mine") && !refused(&mut machine, &mut caller, "docs"));
+    // Where there were more than can be noted each is.
+    for number in 0..8 {
+        give(&mut machine, WITHOUT_NIC, &std::format!("d-{number}"));
+    }
+    assert!(refused(&mut machine, &mut caller, "docs"));
+}
+
+#[test]
 fn what_controllers_keep_on_their_disk_no_other_vm_has() {
     let (mut machine, mut caller) = with_striper();
     of_image(&mut machine, WITHOUT_NIC, "operator", 0);
