@@ -1,7 +1,7 @@
 //! Requests to the web server.
 
 use httpd::chunked::Chunked;
-use httpd::request::{Body, MAX_BODY, MAX_HEAD, Request, conditions, parse};
+use httpd::request::{Body, MAX_BODY, MAX_HEAD, Refusal, Request, conditions, parse, take_for_1_1};
 
 /// A request, which comes at once or in two parts, and the body behind it.
 pub fn run(data: &[u8]) -> bool {
@@ -14,6 +14,12 @@ pub fn run(data: &[u8]) -> bool {
             Ok(None) => {}
             Err(refusal) => assert!(whole.is_err(), "{refusal:?} of a part of a good request"),
         }
+    }
+    if whole == Err(Refusal::LaterMinor) {
+        let mut bytes = data.to_vec();
+        take_for_1_1(&mut bytes);
+        assert_ne!(parse(&bytes), Err(Refusal::LaterMinor), "it would be taken for 1.1 again and again");
+        return run(&bytes);
     }
     let Ok(Some(request)) = whole else { return false };
     judge(&request, data);
@@ -58,7 +64,7 @@ fn body(data: &[u8]) {
 
 /// Requests of browsers and of others.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let requests: [&[u8]; 8] = [
+    let requests: [&[u8]; 9] = [
         b"GET / HTTP/1.1\r\nHost: 10.0.2.16\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n",
         b"HEAD /foraker.css?v=%32 HTTP/1.1\r\nHost: [fe80::1]:8080\r\nIf-None-Match: \"x\", W/\"y\"\r\nRange: bytes=0-99\r\n\r\n",
         b"GET /%66oraker.js HTTP/1.0\r\nConnection: keep-alive\r\nAccept: application/json;q=1\r\n\r\nGET",
@@ -66,6 +72,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nTrailer: x\r\n\r\nGET /",
         b"OPTIONS * HTTP/1.1\r\nHost: example.org\r\nConnection: close, x\r\n\r\n",
         b"GET http://example.org/100k HTTP/1.9\r\nHost: example.org\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n",
+        b"GET /a b HTTP/1.4 HTTP/1.3\r\nHost: a\r\n\r\n",
         b"\r\nGET / HTTP/1.1\nHost: a\nContent-Length: 3\nContent-Length: 3\n\nabc",
     ];
     requests.iter().map(|request| request.to_vec()).collect()

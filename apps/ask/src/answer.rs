@@ -1,12 +1,8 @@
 //! What a server says. It is believed only as far as it can be checked.
 
+use super::chunks::Chunks;
+use super::fault::{Fault, MAX_HEAD, MAX_HEADERS};
 use alloc::vec::Vec;
-use core::fmt;
-
-/// Bytes of a response's line and headers at most.
-const MAX_HEAD: usize = 4096;
-/// Headers at most.
-const MAX_HEADERS: usize = 32;
 
 /// A whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,36 +13,6 @@ pub struct Answer {
     pub body_bytes: u64,
 }
 
-/// Why there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The connection failed.
-    Net(ilwaco::net::Error),
-    /// The server took too long.
-    Silence,
-    /// What came is no HTTP response.
-    NoHttp,
-    /// It ended too early.
-    Short,
-}
-
-impl From<ilwaco::net::Error> for Fault {
-    fn from(error: ilwaco::net::Error) -> Fault {
-        Fault::Net(error)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Net(error) => error.fmt(f),
-            Fault::Silence => f.write_str("the server took too long"),
-            Fault::NoHttp => f.write_str("what came is no HTTP response"),
-            Fault::Short => f.write_str("the response ended too early"),
-        }
-    }
-}
-
 /// Reads one response.
 #[derive(Debug, Default)]
 pub struct Reader {
@@ -54,34 +20,72 @@ pub struct Reader {
     code: Option<u16>,
     /// Bytes of the body, when the server has said so.
     length: Option<u64>,
+    /// What the server sends in chunks.
+    chunks: Option<Chunks>,
     body: u64,
 }
 
 impl Reader {
     /// Takes bytes. The answer, when it is complete.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Fault> {
-        let mut body = bytes.len();
-        if self.code.is_none() {
-            self.head.extend_from_slice(bytes);
-            let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-            let mut response = httparse::Response::new(&mut headers);
-            match response.parse(&self.head) {
-                Ok(httparse::Status::Complete(len)) => {
-                    self.code = response.code;
-                    let length =
-                        response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-                    if let Some(header) = length {
-                        let text = core::str::from_utf8(header.value).map_err(|_| Fault::NoHttp)?;
-                        self.length = Some(text.trim().parse().map_err(|_| Fault::NoHttp)?);
-                    }
-                    body = self.head.len() - len;
-                    self.head = Vec::new();
-                }
-                Ok(httparse::Status::Partial) if self.head.len() < MAX_HEAD => return Ok(None),
-                _ => return Err(Fault::NoHttp),
-            }
+        if self.code.is_some() {
+            return self.take_body(bytes);
         }
-        self.body = self.body.saturating_add(u64::try_from(body).unwrap_or(u64::MAX));
+        self.head.extend_from_slice(bytes);
+        while let Some(len) = self.take_head()? {
+            let rest = self.head.split_off(len);
+            self.head = Vec::new();
+            if self.code.is_some() {
+                return self.take_body(&rest);
+            }
+            // It was a word before the answer (RFC 9110, section 15.2).
+            self.head = rest;
+        }
+        Ok(None)
+    }
+
+    /// Reads a line and headers, when they are there. How many bytes they are.
+    fn take_head(&mut self) -> Result<Option<usize>, Fault> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let len = match response.parse(&self.head) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) if self.head.len() < MAX_HEAD => return Ok(None),
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(Fault::Large),
+            Err(_) => return Err(Fault::NoHttp),
+        };
+        let code = response.code.ok_or(Fault::NoHttp)?;
+        if (100..200).contains(&code) {
+            return Ok(Some(len));
+        }
+        let value = |name: &str| {
+            let mut found = response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+            found.next().map(|header| header.value.trim_ascii())
+        };
+        self.code = Some(code);
+        match (value("transfer-encoding"), value("content-length")) {
+            // What has no body (RFC 9112, section 6.3).
+            _ if code == 204 || code == 304 => self.length = Some(0),
+            (Some(encoding), _) if encoding.eq_ignore_ascii_case(b"chunked") => self.chunks = Some(Chunks::default()),
+            (Some(_), _) => return Err(Fault::Encoded),
+            (None, Some(length)) => {
+                let text = core::str::from_utf8(length).map_err(|_| Fault::NoHttp)?;
+                self.length = Some(text.parse().map_err(|_| Fault::NoHttp)?);
+            }
+            (None, None) => {}
+        }
+        Ok(Some(len))
+    }
+
+    fn take_body(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Fault> {
+        let came = match &mut self.chunks {
+            Some(chunks) => chunks.take(bytes)?,
+            None => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        };
+        self.body = self.body.saturating_add(came);
+        if self.chunks.as_ref().is_some_and(Chunks::are_over) {
+            return Ok(self.answer(self.body));
+        }
         match self.length {
             Some(length) if self.body >= length => Ok(self.answer(length)),
             _ => Ok(None),
@@ -90,9 +94,9 @@ impl Reader {
 
     /// The server has closed the connection.
     pub fn end(self) -> Result<Answer, Fault> {
-        match self.length {
-            None => self.answer(self.body).ok_or(Fault::Short),
-            Some(_) => Err(Fault::Short),
+        match (self.length, self.chunks) {
+            (None, None) => self.code.map(|code| Answer { code, body_bytes: self.body }).ok_or(Fault::Short),
+            _ => Err(Fault::Short),
         }
     }
 
@@ -104,6 +108,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use proptest::prelude::*;
 
     #[test]
@@ -117,6 +122,23 @@ mod tests {
         let mut reader = Reader::default();
         assert_eq!(reader.take(b"HTTP/1.0 404 Not Found\r\n\r\nsorry"), Ok(None));
         assert_eq!(reader.end(), Ok(Answer { code: 404, body_bytes: 5 }), "up to the connection's end");
+        let mut reader = Reader::default();
+        assert_eq!(reader.take(b"HTTP/1.1 304 Not Modified\r\n\r\n"), Ok(Some(Answer { code: 304, body_bytes: 0 })));
+    }
+
+    #[test]
+    fn words_before_and_chunks() {
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+        let text = format!("{early}HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+        for cut in 0..text.len() {
+            let mut reader = Reader::default();
+            assert_eq!(reader.take(&text.as_bytes()[..cut]), Ok(None), "{cut}");
+            let answer = Answer { code: 200, body_bytes: 5 };
+            assert_eq!(reader.take(&text.as_bytes()[cut..]), Ok(Some(answer)), "{cut}");
+        }
+        let mut reader = Reader::default();
+        assert_eq!(reader.take(&text.as_bytes()[..text.len() - 2]), Ok(None));
+        assert_eq!(reader.end(), Err(Fault::Short), "the last chunk is not all");
     }
 
     #[test]
@@ -131,7 +153,13 @@ mod tests {
         assert_eq!(Reader::default().end(), Err(Fault::Short));
         let mut reader = Reader::default();
         let endless = [&b"HTTP/1.1 200 OK\r\nX: "[..], &[b'a'; MAX_HEAD]].concat();
-        assert_eq!(reader.take(&endless), Err(Fault::NoHttp));
+        assert_eq!(reader.take(&endless), Err(Fault::Large));
+        let mut reader = Reader::default();
+        let many = [&b"HTTP/1.1 200 OK\r\n"[..], &b"X: y\r\n".repeat(MAX_HEADERS + 1), b"\r\n"].concat();
+        assert_eq!(reader.take(&many), Err(Fault::Large));
+        let mut reader = Reader::default();
+        let zipped = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
+        assert_eq!(reader.take(zipped), Err(Fault::Encoded));
     }
 
     proptest! {

@@ -10,17 +10,18 @@ extern crate alloc;
 extern crate std;
 
 mod answer;
+mod chunks;
+mod fault;
+mod question;
 
-pub use answer::{Answer, Fault};
+pub use answer::Answer;
+pub use fault::Fault;
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use core::fmt;
-use core::net::{Ipv4Addr, SocketAddr};
-use core::str::FromStr;
 use ilwaco::args::Args;
-use ilwaco::net::TcpStream;
+use ilwaco::net::{Error, TcpStream};
 use ilwaco::time::{Duration, Instant, sleep, timeout};
+use question::{Question, Server};
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,36 +31,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const WARM_UP: u32 = 64;
 /// A server that is not there yet is asked so often before that counts.
 const ATTEMPTS: u32 = 30;
-
-/// Who is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Server {
-    /// A name, or an address that is written out.
-    host: String,
-    port: u16,
-}
-
-impl FromStr for Server {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Server, ()> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Server { host: address.ip().to_string(), port: address.port() });
-        }
-        let (host, port) =
-            text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(':')).ok_or(())?;
-        Ok(Server { host: host.to_string(), port: port.parse().map_err(|_| ())? })
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.parse() {
-            Ok(address) => SocketAddr::new(address, self.port).fmt(f),
-            Err(_) => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
 
 /// Asks. The code that the VM ends with: 0 when all was answered, 1 without a network, 2 when the arguments make no sense, 3 when a
 /// request failed.
@@ -71,32 +42,30 @@ pub async fn run() -> u64 {
             return 1;
         }
     };
-    let args = Args::of_this_vm();
-    let neighbour = SocketAddr::from((Ipv4Addr::from_bits(address.to_bits().wrapping_sub(1)), 80));
-    let neighbour = Server { host: neighbour.ip().to_string(), port: neighbour.port() };
-    let server = args.get("server").map_or(Ok(neighbour), str::parse);
-    let times = args.get("times").map_or(Ok(3), str::parse::<u32>);
-    let (Ok(server), Ok(times)) = (server, times) else {
-        ilwaco::println!("ask: server=HOST:PORT and times=NUMBER are what is understood");
-        return 2;
+    let Question { server, path, times, rounds } = match Question::new(&Args::of_this_vm(), address) {
+        Ok(question) => question,
+        Err(why) => {
+            ilwaco::println!("ask: {why}");
+            return 2;
+        }
     };
-    let Ok(rounds) = args.get("round-trips").map_or(Ok(0), str::parse::<u32>) else {
-        ilwaco::println!("ask: round-trips=NUMBER is what is understood");
-        return 2;
-    };
-    let path = args.get("path").unwrap_or("/100b");
     let mut done = 0;
     let mut attempts = 0;
     while done < times {
         let started = Instant::now();
-        match timeout(PATIENCE, fetch(&server, path)).await.unwrap_or(Err(Fault::Silence)) {
+        match timeout(PATIENCE, fetch(&server, &path)).await.unwrap_or(Err(Fault::Silence)) {
             Ok(answer) => {
                 let took = started.elapsed().as_micros();
                 ilwaco::println!("ask: {server}{path}: {}, {} bytes, {took} us", answer.code, answer.body_bytes);
                 done += 1;
             }
             // It may only have started with us.
-            Err(Fault::Net(_)) if done == 0 && attempts < ATTEMPTS => attempts += 1,
+            Err(Fault::Net(error)) if done == 0 && attempts < ATTEMPTS && may_pass(error) => {
+                if attempts == 0 {
+                    ilwaco::println!("ask: {server}{path}: {error}; up to {ATTEMPTS} more attempts, one a second");
+                }
+                attempts += 1;
+            }
             Err(fault) => {
                 ilwaco::println!("ask: {server}{path}: {fault}");
                 return 3;
@@ -108,7 +77,7 @@ pub async fn run() -> u64 {
     }
     if rounds > 0 {
         sleep(PAUSE).await;
-        match round_trips(&server, path, rounds).await {
+        match round_trips(&server, &path, rounds).await {
             Ok(ticks) => ilwaco::println!("ask: round trips of {server}{path}: count={rounds} ticks={ticks}"),
             Err(fault) => {
                 ilwaco::println!("ask: {server}{path}: {fault}");
@@ -117,6 +86,11 @@ pub async fn run() -> u64 {
         }
     }
     0
+}
+
+/// True for what can be another matter when the server has started.
+fn may_pass(error: Error) -> bool {
+    matches!(error, Error::ConnectionRefused | Error::ConnectionReset | Error::TimedOut | Error::Unreachable)
 }
 
 /// The mean time of a request and its answer on a connection that stays, in ticks of the time-stamp counter.
@@ -158,26 +132,6 @@ async fn read(stream: &mut TcpStream) -> Result<Answer, Fault> {
                     return Ok(answer);
                 }
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers() {
-        for (text, host, port) in [
-            ("10.0.2.16:80", "10.0.2.16", 80),
-            ("[fe80::1]:8080", "fe80::1", 8080),
-            ("vm1.foraker.internal:80", "vm1.foraker.internal", 80),
-        ] {
-            let server: Server = text.parse().expect("understood");
-            assert_eq!((server.host.as_str(), server.port, server.to_string().as_str()), (host, port, text));
-        }
-        for text in ["", "10.0.2.16", ":80", "host:", "host:99999", "fe80::1:80:x", "a:b:80"] {
-            assert_eq!(text.parse::<Server>(), Err(()), "{text}");
         }
     }
 }

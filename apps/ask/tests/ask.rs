@@ -57,6 +57,15 @@ fn so_are_failures() {
     assert!(Sim::console().contains("ask: 10.0.2.2:80/100b: the response ended too early"));
     assert_eq!(asked("", "hello\r\n\r\n"), 3);
     assert_eq!(asked("", ""), 3, "nobody listens");
-    assert!(Sim::console().contains("the peer does not accept the connection"), "{}", Sim::console());
+    let console = Sim::console();
+    let refused = "ask: 10.0.2.2:80/100b: the peer does not accept the connection";
+    assert_eq!(console.matches(refused).count(), 2, "at first, and when it is over: {console}");
+    assert!(console.contains(&format!("{refused}; up to 30 more attempts, one a second")), "{console}");
     assert_eq!(asked("times=many", ""), 2);
+    assert!(
+        Sim::console().contains("ask: times=many is no number of requests: it is one from 0 to 4294967295, as times=3")
+    );
+    assert_eq!(asked("server=not.known:80", ""), 3);
+    let console = Sim::console();
+    assert_eq!(console.matches("no name server is known").count(), 1, "which will not pass: {console}");
 }

@@ -339,6 +339,8 @@ fn malformed_requests_get_an_answer_and_the_end() {
         ("hello\r\n\r\n".to_string(), "400"),
         ("GET / HTTP/1.1\r\n\r\n".to_string(), "400"),
         ("GET / HTTP/3.0\r\n\r\n".to_string(), "505"),
+        ("GET /a b HTTP/1.1\r\nHost: vm\r\n\r\n".to_string(), "400"),
+        ("GET / HTTP/1.2 HTTP/1.3\r\nHost: vm\r\n\r\n".to_string(), "400"),
         ("BREW /pot HTTP/1.1\r\nHost: vm\r\n\r\n".to_string(), "501"),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000)), "414"),
         (format!("GET / HTTP/1.1\r\nHost: vm\r\nCookie: {}\r\n\r\n", "a".repeat(20_000)), "431"),

@@ -306,12 +306,9 @@ impl Stack {
         let Some(bulk) = &mut place.bulk else { return true };
         let lost = bulk.flight.expire(self.now);
         if lost > 0 {
-            let before = place.track.mtu;
             let bytes = headers.len - ETHERNET_HEADER + usize::try_from(lost.min(mss)).unwrap_or(0);
-            place.track.lost_large(bytes, unmapped(place.flow.remote).is_some());
-            if place.track.mtu != before {
-                // Large packets get lost on the way.
-                self.paths.remember(place.flow.remote, place.track.mtu, self.now);
+            if place.track.lost_large(bytes, unmapped(place.flow.remote).is_some()) {
+                self.paths.remember(place.flow.remote, place.track.believed_mtu(), self.now);
             }
         }
         let mss = segment_size(place);

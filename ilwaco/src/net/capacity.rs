@@ -18,6 +18,9 @@ pub const MAX_CLOSING: usize = 64;
 const TASK_BYTES: usize = 2048;
 /// What a connection may take beyond when it likes, of memory that is kept for it: what a usual request and its answer take.
 pub const PROMISED_BYTES: usize = 1024;
+/// Connections that were promised as much as one more and the task that is to serve it: what those tasks leave lies about in pieces that need not serve
+/// for it.
+pub(super) const REPLACED: usize = 1 + TASK_BYTES.div_ceil(PROMISED_BYTES);
 /// Kept beside all that for what the stack itself takes now and then.
 const CUSHION: usize = 1024;
 /// Memory that connections leave to the rest of the program.

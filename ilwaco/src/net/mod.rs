@@ -1,7 +1,7 @@
 //! The network: `TcpListener`, `TcpStream` and `UdpSocket` that read like those of `std::net`.
 //!
 //! Each file uses those below it. At the bottom is what is on the wire (`frame`, `checksum`, `classify`, `options`, `extension`), then
-//! the NIC and the link layer (`device`, `routers`, `link`, `discovery`, `wire`), what is known of a connection (`track`, `connection`,
+//! the NIC and the link layer (`device`, `routers`, `link`, `discovery`, `wire`), what is known of a connection (`losses`, `track`, `connection`,
 //! `flight`, `bulk`, `place`) and of all that has none (`cookie`, `ended`, `paths`, `fragments`). `stack` holds all of that; what it does
 //! lies above it (`places`, `receiving`, `handshake`, `late`, `sending`, `bulk_sending`, `probes`, `ipv6_address`, `lease`), and at the top is
 //! what programs use (`tcp`, `tcp_listener`, `udp`, `names`).
@@ -37,6 +37,7 @@ mod late;
 mod lease;
 mod link;
 mod listener;
+mod losses;
 mod names;
 mod options;
 mod paths;
@@ -129,7 +130,7 @@ impl core::fmt::Display for Error {
             Error::ConnectionReset => "the connection broke",
             Error::NotConnected => "there is no connection",
             Error::TimedOut => "the peer did not answer in time",
-            Error::NoNameServer => "no name server is known",
+            Error::NoNameServer => "no name server is known: the argument dns=, DHCP or a router names some",
             Error::NoSuchName => "no such name, or none with an address",
             Error::NoMemory => "no memory for that now",
         })

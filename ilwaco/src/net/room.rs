@@ -1,7 +1,7 @@
 //! Room for another connection: whether there is memory for it, and which one must make room.
 
 use super::bounded::map_bytes;
-use super::capacity::{MAX_CLOSING, are_pages_reserved, secures_bytes};
+use super::capacity::{MAX_CLOSING, REPLACED, are_pages_reserved, secures_bytes};
 use super::connection::{Endpoint, Stage};
 use super::ended::Ended;
 use super::frame::Flow;
@@ -35,10 +35,15 @@ impl Stack {
         if !carries {
             self.awaits_until = self.now + AWAITED_US;
         }
-        let Some(index) = self.dispensable(flow) else { return false };
-        self.dismiss(index);
-        // Its memory is free only when it is closed.
-        carries
+        let mut dismissed = 0;
+        // What they have is free only when they are closed. One of them leaves a socket, and less memory than another one's task takes.
+        while dismissed < if carries { 1 } else { REPLACED }
+            && let Some(index) = self.dispensable(flow)
+        {
+            self.dismiss(index);
+            dismissed += 1;
+        }
+        carries && dismissed > 0
     }
 
     /// True when somebody who has found no memory may come again, for whom what others have left is kept.

@@ -146,7 +146,7 @@ impl Stack {
             place.due = due(iface.poll_at(now, &endpoint.set));
             if place.track.mtu != mtu {
                 // Large packets get lost on the way.
-                self.paths.remember(place.flow.remote, place.track.mtu, self.now);
+                self.paths.remember(place.flow.remote, place.track.believed_mtu(), self.now);
             }
             if place.due > self.now {
                 break;
@@ -212,7 +212,7 @@ impl Stack {
         }
         if track.gives_size_up(unmapped(*remote).is_some()) {
             // What goes for the third time is smaller, and not only what goes for the fourth.
-            self.paths.remember(*remote, track.mtu, self.now);
+            self.paths.remember(*remote, track.believed_mtu(), self.now);
         }
         if !track.times_out() {
             return;

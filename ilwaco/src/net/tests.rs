@@ -1,5 +1,6 @@
 //! The stack against another one, over the simulated machine's NIC.
 
+mod black_holes;
 mod content;
 mod crafted;
 mod endings;

@@ -4,6 +4,7 @@
 use super::congestion::Congestion;
 use super::cookie::Offer;
 use super::frame::{ACK, FIN, Mac, RST, SYN, Segment, TCP};
+use super::losses::Losses;
 
 /// The least time between two answers to segments that may be forged, for each connection (RFC 5961 7).
 const CHALLENGE_US: u64 = 500_000;
@@ -11,17 +12,12 @@ const CHALLENGE_US: u64 = 500_000;
 const PROBE_US: u64 = 50_000;
 /// How far from what is expected a sequence number can lie and still be the peer's: no window here is larger.
 const WINDOW: u32 = 65_536;
-/// How often in a row a large segment must have got lost for the path to be believed not to carry it (RFC 8899, where it is up to the sender: more than
-/// once, so that what was lost for another reason costs nothing).
-const LOST: u8 = 2;
 /// Acknowledgements of the same that mean a loss (RFC 5681 3.2), and the least that a socket waits for one, in microseconds.
 const DUPLICATES: u8 = 3;
 /// Segments that congestion windows are counted in, in bytes, whatever peers say of theirs.
 const LEAST_SEGMENT: u16 = 64;
 const MOST_SEGMENT: u16 = 1460;
 const LEAST_RTO: u64 = 1_000_000;
-/// Bytes of IP packets that such a path is believed to carry: first what IPv6 demands, then what RFC 791 does.
-const SMALLER: [u16; 2] = [1280, 576];
 
 /// What is to be done with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +77,8 @@ pub(super) struct Track {
     waits: u64,
     /// Acknowledgements of the same, one after the other, while something is on its way.
     duplicates: u8,
-    /// Retransmissions of large segments since the last progress.
-    lost: u8,
+    /// What got lost of it, and what that says of the path.
+    losses: Losses,
     /// When the last challenge was sent, and when a probe was last answered.
     challenged: Option<u64>,
     probed: Option<u64>,
@@ -107,7 +103,7 @@ impl Track {
             congestion: Congestion::NONE,
             waits: now,
             duplicates: 0,
-            lost: 0,
+            losses: Losses::NONE,
             challenged: None,
             probed: None,
             heard: now,
@@ -159,7 +155,9 @@ impl Track {
             let window = core::mem::replace(&mut self.peer.window, u32::from(segment.window) << self.peer.scale);
             if fresh != 0 {
                 self.sent.0 = segment.ack;
-                self.lost = 0;
+                if self.losses != Losses::NONE {
+                    self.mtu = self.losses.settle(segment.ack, next, self.mtu);
+                }
                 self.advance(fresh, next.wrapping_sub(una), now);
                 self.heard = now;
             } else if una != next {
@@ -255,7 +253,7 @@ impl Track {
                 self.waits = now;
             }
             self.sent.1 = next;
-        } else if seq == self.sent.0 && bytes > usize::from(SMALLER[1]) {
+        } else if seq == self.sent.0 {
             // The first of what is on its way: once for each time that all of it is sent again.
             // Of several segments in one packet, none was larger than the path.
             self.lost_large(bytes.min(self.mtu.into()), is_v4);
@@ -298,11 +296,7 @@ impl Track {
     /// the path is believed not to carry their size, from this on.
     pub(super) fn gives_size_up(&mut self, is_v4: bool) -> bool {
         let bytes = usize::try_from(self.flight()).unwrap_or(usize::MAX).saturating_add(40).min(self.mtu.into());
-        let before = self.mtu;
-        if self.hold.is_none() && self.lost + 1 == LOST && bytes > usize::from(SMALLER[1]) {
-            self.lost_large(bytes, is_v4);
-        }
-        self.mtu != before
+        self.hold.is_none() && self.losses.are_enough_with(bytes) && self.lost_large(bytes, is_v4)
     }
 
     /// All that has arrived was acknowledged.
@@ -311,17 +305,18 @@ impl Track {
         self.received.is_some_and(|(acknowledged, received)| acknowledged == received)
     }
 
-    /// A packet of this many bytes has to be sent again, for want of any acknowledgement.
+    /// A packet of this many bytes has to be sent again, for want of any acknowledgement. True when the path is believed not to carry its size, from
+    /// this on.
     #[cold]
-    pub(super) fn lost_large(&mut self, bytes: usize, is_v4: bool) {
-        let sizes = if is_v4 { &SMALLER[..] } else { &SMALLER[..1] };
-        self.lost = self.lost.saturating_add(1);
-        if self.lost >= LOST
-            && let Some(&smaller) = sizes.iter().find(|&&smaller| usize::from(smaller) < bytes)
-        {
-            self.mtu = self.mtu.min(smaller);
-            self.lost = 0;
-        }
+    pub(super) fn lost_large(&mut self, bytes: usize, is_v4: bool) -> bool {
+        let before = self.mtu;
+        self.mtu = self.losses.add(bytes, is_v4, self.sent.1, before);
+        self.mtu != before
+    }
+
+    /// Bytes of IP packets that the path is believed to carry. Packets may be smaller for a while, until it is known what they are lost for.
+    pub(super) fn believed_mtu(&self) -> u16 {
+        self.losses.believed(self.mtu)
     }
 
     /// True when a message about a packet of ours can be true: a packet with this sequence number is on its way (RFC 5927 4.1).

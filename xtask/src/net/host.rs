@@ -6,7 +6,7 @@ use super::flows::Flows;
 use super::inbound::Port;
 use super::links::Links;
 use super::outbound::{self, Opening};
-use super::outside::is_here;
+use super::outside::{is_here, why_not};
 use super::parcel::Parcel;
 use super::resolver::Resolver;
 use super::servers::Servers;
@@ -16,6 +16,7 @@ use super::{HOST, HOST_MAC, Outside, PREFIX, Watcher};
 use mio::{Events, Poll, Registry, Token, Waker};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -45,6 +46,8 @@ pub struct Host {
     injected: Receiver<Vec<u8>>,
     started: Instant,
     outside: Outside,
+    /// What was said of addresses that guests do not get to, each once.
+    said: Vec<&'static str>,
 }
 
 impl Host {
@@ -77,7 +80,19 @@ impl Host {
         let flows = Flows::new(outside, registry.try_clone()?);
         let links = Links::new(ports, LISTENERS, connections, registry)?;
         let started = Instant::now();
-        Ok(Host { wire, interface, sockets, servers, links, datagrams, flows, injected, started, outside })
+        Ok(Host {
+            wire,
+            interface,
+            sockets,
+            servers,
+            links,
+            datagrams,
+            flows,
+            injected,
+            started,
+            outside,
+            said: Vec::new(),
+        })
     }
 
     /// Serves until `stop` is set, and [`WAKER`] woken.
@@ -151,12 +166,15 @@ impl Host {
         if let Some(opening) = Opening::read(&frame) {
             let Some(address) = self.outside.leads(opening.to, opening.port) else {
                 self.wire.push(opening.refusal());
+                self.say_why_not(opening.to);
                 return;
             };
             opened = self.links.dial(opening, address, &mut self.sockets);
         } else if let Some(parcel) = Parcel::read(&frame).filter(|parcel| !is_here(parcel.ends.to)) {
+            let to = parcel.ends.to;
             if let Some(refusal) = self.flows.send(parcel, Instant::now()) {
                 self.wire.push(refusal);
+                self.say_why_not(to);
             }
             return;
         } else if !outbound::concerns_host(&frame) {
@@ -173,6 +191,14 @@ impl Host {
         }
         if let Some(number) = opened {
             self.links.opened(number, &mut self.sockets);
+        }
+    }
+
+    /// Says why a guest does not get where it wants to, the first time that it is for this: the guest itself hears no more than that it does not.
+    fn say_why_not(&mut self, to: Ipv4Addr) {
+        if let Some(why) = why_not(self.outside, to).filter(|why| !self.said.contains(why)) {
+            eprintln!("network: a VM does not reach {to}: {why}");
+            self.said.push(why);
         }
     }
 

@@ -36,6 +36,27 @@ impl Outside {
     }
 }
 
+/// Why a guest does not get to this address, and what would let it. `None` where it gets there, or nobody expects that it does.
+pub fn why_not(outside: Outside, to: Ipv4Addr) -> Option<&'static str> {
+    if outside.leads(to, 0).is_some() {
+        return None;
+    }
+    if to.is_loopback() || to.is_link_local() {
+        return Some(
+            "loopback and link-local addresses are not reached from here; the host's loopback interface is 10.0.2.2",
+        );
+    }
+    match outside {
+        _ if !is_unicast(to) => None,
+        Outside::None => Some(
+            "--outside none carries nowhere: --outside public carries to public addresses, and --outside all to those of the host's own networks, too",
+        ),
+        _ => Some(
+            "it is one of the host's own networks, where --outside public, the default, does not carry: --outside all does",
+        ),
+    }
+}
+
 /// True where a datagram to this address may be answered by a message that it has not arrived (RFC 1122 3.2.2): none of the machine's network, and no group.
 pub fn is_one_elsewhere(to: Ipv4Addr) -> bool {
     is_unicast(to) || to.is_loopback() || to.is_link_local()
@@ -94,7 +115,21 @@ mod tests {
             assert_eq!(Outside::All.leads(to, 80), there(all), "{to}");
             assert_eq!(Outside::None.leads(to, 80), None, "{to}");
         }
+        let says = |outside, to: [u8; 4], word: &str| {
+            assert!(why_not(outside, to.into()).is_some_and(|why| why.contains(word)), "{to:?}");
+        };
+        says(Outside::Public, [192, 168, 1, 1], "--outside all does");
+        says(Outside::None, [192, 168, 1, 1], "--outside all");
+        says(Outside::None, [1, 1, 1, 1], "--outside public carries");
+        says(Outside::All, [169, 254, 169, 254], "10.0.2.2");
+        says(Outside::All, [127, 0, 0, 1], "10.0.2.2");
+        for (outside, to) in
+            [(Outside::Public, [1, 1, 1, 1]), (Outside::All, [10, 1, 1, 1]), (Outside::None, [224, 0, 0, 1])]
+        {
+            assert_eq!(why_not(outside, to.into()), None, "{to:?}");
+        }
         for outside in [Outside::None, Outside::Public, Outside::All] {
+            assert_eq!(why_not(outside, HOST), None);
             assert_eq!(outside.leads(HOST, 80), Some((Ipv4Addr::LOCALHOST, 80).into()));
         }
     }

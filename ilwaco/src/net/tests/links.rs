@@ -12,7 +12,7 @@ use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
-const ARGS: &str = "ip=10.0.2.16/16 gw=10.0.2.2";
+pub(super) const ARGS: &str = "ip=10.0.2.16/16 gw=10.0.2.2";
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const FAR: [u8; 4] = [203, 0, 113, 5];
 
@@ -198,7 +198,7 @@ fn our_address_is_told_and_defended() {
 }
 
 /// A host behind the router that asks for much.
-fn far() -> Host {
+pub(super) fn far() -> Host {
     Host { mac: ROUTER, ip: FAR, ..Host::new(1, 80) }
 }
 
@@ -235,7 +235,7 @@ async fn fetch(sim: &mut Sim, host: &mut Host, seconds: u64, mtu: usize) -> Vec<
 
 const MSS: [u8; 4] = [2, 4, 5, 0xb4];
 
-async fn open(sim: &mut Sim, host: &mut Host) -> Vec<Vec<u8>> {
+pub(super) async fn open(sim: &mut Sim, host: &mut Host) -> Vec<Vec<u8>> {
     let frames = ask(sim, &host.segment(SYN, &MSS, &[])).await;
     host.seq += 1;
     host.listen(&frames);
@@ -344,41 +344,6 @@ fn what_was_too_large_is_sent_again_at_once() {
             }
         });
     }
-}
-
-#[test]
-fn a_path_that_swallows_large_packets_is_found_out() {
-    for mtu in [1300, 600] {
-        let mut sim = machine(ARGS);
-        block_on(async {
-            serve_much();
-            let mut host = far();
-            open(&mut sim, &mut host).await;
-            let all = fetch(&mut sim, &mut host, 60, mtu).await;
-            assert!(all.len() >= 100, "{mtu}: {}", all.len());
-        });
-    }
-}
-
-#[test]
-fn a_small_document_arrives_when_two_of_its_packets_were_swallowed() {
-    let mut sim = machine(ARGS);
-    block_on(async {
-        let listener = TcpListener::bind(80).expect("free");
-        spawn(async move {
-            while let Ok(mut stream) = listener.accept().await {
-                stream.write_all(&[b'x'; 2258]).await.expect("open");
-                sleep(Duration::from_secs(60)).await;
-            }
-        })
-        .expect("room");
-        let mut host = far();
-        open(&mut sim, &mut host).await;
-        // After one second, and after two more.
-        let all = fetch(&mut sim, &mut host, 4, 1300).await;
-        let bytes: usize = all.iter().map(|heard| heard.data.len()).sum();
-        assert_eq!(bytes, 2258, "{:?}", all.len());
-    });
 }
 
 #[test]

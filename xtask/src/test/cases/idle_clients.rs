@@ -24,8 +24,8 @@ pub const CASES: &[Case] = &[
 /// What the server may hold, in frames and as the operator says it.
 const LIMIT: u64 = 128;
 const LIMIT_SAID: &str = "512KiB";
-/// How long a request may take. Whom nobody has room for asks again after 1, 3, 7 and 15 s; where all memory is others', what an idle client leaves is not always
-/// enough for the next one, which then waits until more of them have ended, after 15 s.
+/// How long a request may take. Whom nobody has room for asks again after 1, 3, 7 and 15 s: within the first second nobody is idle, at its second attempt some make room, and
+/// at the third, mostly, there is memory; one was seen to wait for the fourth. After 15 s idle clients are ended by themselves.
 const ANSWER: Duration = Duration::from_secs(20);
 /// After which a server without clients has given back what it does not need: what ends connections, and 300 ms of quiet.
 const GIVEN_BACK: Duration = Duration::from_secs(20);

@@ -367,10 +367,12 @@ fn malformed(lab: &Lab) -> Result<()> {
     let address = running.services()[0];
     let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'a'; 100_000]].concat();
     let many = [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(5_000), b"\r\n".to_vec()].concat();
-    let requests: [(&str, &[u8]); 8] = [
+    let requests: [(&str, &[u8]); 10] = [
         ("binary", &[0, 1, 2, 0xff, 0xfe, b'\r', b'\n', b'\r', b'\n']),
         ("no version", b"GET /\r\n\r\n"),
         ("unknown version", b"GET / HTTP/9.9\r\n\r\n"),
+        ("space in a target", b"GET /a b HTTP/1.1\r\nHost: vm\r\n\r\n"),
+        ("two versions", b"GET / HTTP/1.2 HTTP/1.3\r\nHost: vm\r\n\r\n"),
         ("spaces", b"     \r\n\r\n"),
         ("bad header", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"),
         ("endless header", &endless),
