@@ -26,13 +26,15 @@ pub struct Scheduler<P> {
     turns: u64,
     /// A VM has blocked since then.
     blocked: bool,
+    /// When the core had taken some, and one was last found to have blocked.
+    blocked_at: Option<u64>,
     /// Ticks of the turn that was planned last.
     turn_ticks: u64,
     /// Entries that are planned ahead at most: about as many as are used in such a turn.
     ahead: u32,
-    /// Times in a row that entries were used within a quantum and nobody had blocked.
+    /// Times in a row that entries were used within a quantum and nobody had blocked for one.
     quick: u32,
-    /// Somebody had blocked while the entries were used that were taken last.
+    /// Somebody has blocked within the last quantum.
     sleeps: bool,
     /// The rules for those that wake have been laid down.
     ruled: bool,
@@ -52,6 +54,7 @@ impl<P: Policy> Scheduler<P> {
             published_at: 0,
             turns: 0,
             blocked: false,
+            blocked_at: None,
             turn_ticks: 0,
             ahead: PLAN_DEPTH,
             quick: 0,
@@ -120,7 +123,7 @@ impl<P: Policy> Scheduler<P> {
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
         self.gatekeeper.set_time(now);
         if outstanding < self.published {
-            self.adapt(now.wrapping_sub(self.published_at));
+            self.adapt(now, now.wrapping_sub(self.published_at));
             self.published_at = now;
         }
         let (mut outstanding, named) = (outstanding, self.named(outstanding));
@@ -182,20 +185,23 @@ impl<P: Policy> Scheduler<P> {
         (self.turns & !others).count_ones()
     }
 
-    /// The core has taken entries, for the first time in `ticks`. Those that are used up quickly are made more, as with few of them it would have to ask
-    /// each time; where each lasts, one has to do, since whoever wakes waits behind all of them.
+    /// The core has taken entries by `now`, for the first time in `ticks`. Those that are used up quickly are made more, as with few of them it would have to
+    /// ask each time; where each lasts, one has to do, since whoever wakes waits behind all of them.
     #[inline]
-    fn adapt(&mut self, ticks: u64) {
+    fn adapt(&mut self, now: u64, ticks: u64) {
         let quantum = self.turn_ticks;
         self.ahead = match ticks {
             _ if ticks < quantum => (self.ahead * 2).min(PLAN_DEPTH),
             _ if ticks < 2 * quantum => (self.ahead / 2).max(1),
             _ => 1,
         };
-        let blocked = core::mem::take(&mut self.blocked);
-        self.sleeps = blocked;
-        self.policy.shorten(blocked);
-        self.quick = if blocked || ticks >= quantum { 0 } else { self.quick.saturating_add(1) };
+        if core::mem::take(&mut self.blocked) {
+            self.blocked_at = Some(now);
+        }
+        // Entries of VMs that have blocked meanwhile are used up at once, before anybody can block again.
+        self.sleeps = self.blocked_at.is_some_and(|at| now.wrapping_sub(at) < self.policy.quantum_ticks());
+        self.policy.shorten(self.sleeps);
+        self.quick = if self.sleeps || ticks >= quantum { 0 } else { self.quick.saturating_add(1) };
     }
 
     /// How many entries are to be ahead of the core. More than one for each VM only where VMs pass the CPU on again and again without blocking: once

@@ -112,8 +112,9 @@ fn a_plan_names_a_turn_whatever_else_is_told() {
         events.iter().for_each(|event| scheduler.handle(*event).expect("good"));
     };
     tell(&mut scheduler, &[blocked(4), other]);
-    // A short one, as somebody has blocked.
-    assert_eq!(plan(&mut scheduler, 0), [SchedCommand::Run { vm: vm(5), quantum_ticks: QUANTUM / 8 }]);
+    // A little is lent to who sleeps; and a short turn, as somebody has blocked.
+    let lent = SchedCommand::Allow { vm: vm(4), ticks: QUANTUM / 4 - 5 };
+    assert_eq!(plan(&mut scheduler, 0), [lent, SchedCommand::Run { vm: vm(5), quantum_ticks: QUANTUM / 8 }]);
     for _ in 0..4 {
         assert_eq!(plan(&mut scheduler, 0), [run(5)]);
     }
@@ -549,8 +550,14 @@ fn where_vms_block_those_that_go_ahead_wait_behind_two_short_turns_at_most() {
         let turns = planned(true, now);
         assert!((1..=2).contains(&turns.len()) && turns.iter().all(|ticks| *ticks == QUANTUM / 8), "{turns:?}");
     }
-    for now in [40, 50] {
+    // Used up before anybody could block again.
+    for now in [40, 50, 29 + QUANTUM] {
         let turns = planned(false, now);
-        assert!(turns.len() > 2 && turns.iter().all(|ticks| *ticks == QUANTUM), "{turns:?}");
+        assert!((1..=2).contains(&turns.len()) && turns.iter().all(|ticks| *ticks == QUANTUM / 8), "{turns:?}");
+    }
+    // Nobody has blocked for a quantum.
+    for now in [30 + QUANTUM, 31 + QUANTUM] {
+        let turns = planned(false, now);
+        assert!(!turns.is_empty() && turns.iter().all(|ticks| *ticks == QUANTUM), "{turns:?}");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! What a VM is owed it may run ahead of the plan when it wakes: the core is told how much ([`SchedCommand::Allow`]), and to let those go first
 //! that wake ([`SchedCommand::Rules`]). As the core takes off what a VM runs, whoever has chosen its turns, and *now* only grows, nobody
-//! runs ahead of its share; and the scheduler need not be asked when somebody wakes.
+//! runs ahead of its share by more than a little that is lent; and the scheduler need not be asked when somebody wakes.
 //!
 //! [`SchedCommand::Allow`]: abi::sched::SchedCommand::Allow
 //! [`SchedCommand::Rules`]: abi::sched::SchedCommand::Rules
@@ -24,6 +24,11 @@ use component::{Table, Tables};
 /// others that are as long.
 pub const OWED_QUANTA: u64 = 4;
 
+/// What a VM may run ahead beyond what it is owed, as a part of a quantum at the usual weight. Who sleeps with nothing owed, as all do that have just begun, is told of this
+/// while it sleeps: else its first wake would wait for the plan, behind turns of others of whole quanta, and only then be told of what it is owed by now. It is
+/// lent: *now* passes it before there is more.
+const LENT_LOG2: u32 = 2;
+
 /// Turns in a row of those that wake while a planned one waits. What they are owed bounds them before.
 const MOST_IN_ROW: u32 = 1024;
 
@@ -40,8 +45,18 @@ const SHORT_LOG2: u32 = 3;
 struct Grant {
     /// Ticks that the core lets it run ahead still, as far as is known here: never less.
     allowed: u64,
+    place: Place,
+}
+
+/// The list that a VM is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Nowhere,
     /// It is to be allowed more.
-    queued: bool,
+    Waiting,
+    /// It has blocked when it had not enough, and was owed no more than it was allowed.
+    Short,
 }
 
 /// The policy `fair`.
@@ -52,6 +67,8 @@ pub struct Fair {
     links: Links,
     /// Those that are to be allowed more.
     waiting: List<Seat>,
+    /// Those that may be, when they have slept for a while. One of them is looked at for each plan.
+    shorts: List<Seat>,
     /// The greatest pass of those that have blocked.
     furthest: u128,
     /// Turns are to be short.
@@ -65,12 +82,18 @@ impl Fair {
         self.time.quantum_ticks().saturating_mul(OWED_QUANTA)
     }
 
+    /// The pass up to which VMs may run ahead.
+    #[inline]
+    fn until(&self) -> u128 {
+        self.time.now() + way(self.time.quantum_ticks() >> LENT_LOG2, WEIGHT)
+    }
+
     /// Whoever is in a seat now is allowed nothing yet.
     fn forget(&mut self, seat: Seat) {
-        if let Some(grant) = self.grants.get_mut(seat.index())
-            && core::mem::take(grant).queued
-        {
-            self.waiting.remove(&mut self.links, seat);
+        match self.grants.get_mut(seat.index()).map(core::mem::take) {
+            Some(Grant { place: Place::Waiting, .. }) => self.waiting.remove(&mut self.links, seat),
+            Some(Grant { place: Place::Short, .. }) => self.shorts.remove(&mut self.links, seat),
+            _ => {}
         }
     }
 }
@@ -84,13 +107,22 @@ impl Policy for Fair {
 
     fn new(tables: &mut Tables) -> Self {
         let (time, links) = (VirtualTime::new(tables), Links::new(tables.per_seat()));
-        Fair { time, grants: tables.per_seat(), links, waiting: List::new(), furthest: 0, short: false }
+        Fair {
+            time,
+            grants: tables.per_seat(),
+            links,
+            waiting: List::new(),
+            shorts: List::new(),
+            furthest: 0,
+            short: false,
+        }
     }
 
     fn reset(&mut self, quantum_ticks: u64) {
         self.time.reset(quantum_ticks);
         self.grants.clear();
         self.waiting = List::new();
+        self.shorts = List::new();
         self.furthest = 0;
         self.short = false;
     }
@@ -105,7 +137,7 @@ impl Policy for Fair {
 
     #[inline]
     fn blocked(&mut self, vm: Seated, ran_ticks: u64, _idle: bool) -> Result<(), Oddity> {
-        let (now, quantum, most) = (self.time.now(), self.time.quantum_ticks(), self.most());
+        let (until, quantum, most) = (self.until(), self.time.quantum_ticks(), self.most());
         let account = self.time.blocked(vm, ran_ticks)?;
         self.furthest = self.furthest.max(account.pass());
         let grant = self.grants.reach(vm.seat.index()).ok_or(Oddity::BadVm(vm.id))?;
@@ -114,9 +146,18 @@ impl Policy for Fair {
         // until the next
         // plan: while somebody computes for a quantum, those that wake go ahead for as long and longer.
         let enough = ran_ticks.max(2 * quantum);
-        if !grant.queued && grant.allowed < enough && account.behind(now, most) > grant.allowed + quantum / 8 {
-            grant.queued = true;
+        if grant.allowed >= enough || grant.place == Place::Waiting {
+            return Ok(());
+        }
+        let gains = account.behind(until, most) > grant.allowed + quantum / 8;
+        let place = core::mem::replace(&mut grant.place, if gains { Place::Waiting } else { Place::Short });
+        if gains && place == Place::Short {
+            self.shorts.remove(&mut self.links, vm.seat);
+        }
+        if gains {
             self.waiting.push_back(&mut self.links, vm.seat);
+        } else if place == Place::Nowhere {
+            self.shorts.push_back(&mut self.links, vm.seat);
         }
         Ok(())
     }
@@ -149,11 +190,20 @@ impl Policy for Fair {
 
     #[inline]
     fn allow(&mut self) -> Option<Allowance> {
-        let seat = self.waiting.pop_front(&mut self.links)?;
-        let (now, most) = (self.time.now(), self.most());
+        let (until, most, least) = (self.until(), self.most(), self.time.quantum_ticks() / 8);
+        let (seat, is_short) = match self.waiting.pop_front(&mut self.links) {
+            Some(seat) => (seat, false),
+            None => (self.shorts.pop_front(&mut self.links)?, true),
+        };
         let (vm, account) = self.time.at(seat);
-        let ticks = account.behind(now, most);
-        *self.grants.reach(seat.index())? = Grant { allowed: ticks, queued: false };
+        let ticks = account.behind(until, most);
+        let grant = self.grants.reach(seat.index())?;
+        // Of one that can run it is not known how much of it is used up.
+        if is_short && (account.is_ready() || ticks <= grant.allowed + least) {
+            self.shorts.push_back(&mut self.links, seat);
+            return None;
+        }
+        *grant = Grant { allowed: ticks, place: Place::Nowhere };
         Some(Allowance { vm, ticks })
     }
 

@@ -109,6 +109,12 @@ impl Account {
         u64::try_from((behind * u128::from(self.weight)) >> FINER).unwrap_or(most)
     }
 
+    /// It can run: its pass is the one that it had when it became ready.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// Its pass.
     #[inline]
     pub fn pass(&self) -> u128 {
