@@ -55,7 +55,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         vm.burst_ticks += ran;
         if cpu.plan.ran(ran) {
             vm.ahead_ticks = vm.ahead_ticks.saturating_sub(ran);
-            if ahead && ran >= left_ticks {
+            if cpu.plan.slice_is_over() {
                 cpu.slice_ends(vm);
             }
         }

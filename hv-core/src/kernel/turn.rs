@@ -200,7 +200,24 @@ impl Plan {
     /// Ticks of a turn ahead of a VM of this weight: no more than a quantum.
     #[inline]
     fn slice_ticks(&self, weight: u16) -> u64 {
-        (self.rules.slice_ticks.saturating_mul(weight.into()) / u64::from(WEIGHT)).min(self.quantum_ticks)
+        // Nearly all have the usual one.
+        let ticks = self.rules.slice_ticks;
+        if weight == WEIGHT {
+            ticks
+        } else {
+            (ticks.saturating_mul(weight.into()) / u64::from(WEIGHT)).min(self.quantum_ticks)
+        }
+    }
+
+    /// The scheduler has laid this down for those that wake.
+    pub fn rule(&mut self, rules: Rules) {
+        self.rules = Rules { slice_ticks: rules.slice_ticks.min(self.quantum_ticks), ..rules };
+    }
+
+    /// The turn that is over, or goes on, is one ahead of the plan, and over.
+    #[inline(always)]
+    pub fn slice_is_over(&self) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.ahead && turn.left_ticks == 0)
     }
 
     /// Whoever has the turn has run so many ticks of it. Whether that counts against what it may run ahead.

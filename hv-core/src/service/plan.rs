@@ -188,7 +188,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                     cpu.hold(vms, vm);
                 }
                 Ok(SchedCommand::Rules { most_in_row, preempts, slice_ticks }) => {
-                    cpu.plan.rules = Rules { most_in_row, preempts, slice_ticks };
+                    cpu.plan.rule(Rules { most_in_row, preempts, slice_ticks });
                 }
                 Ok(SchedCommand::Allow { vm, ticks }) => {
                     if let Some(vm) = vms.by_id(vm) {

@@ -437,6 +437,10 @@ fn rules_and_allowances_come_with_the_plan() {
     assert_eq!(machine.kernel.cpu.plan.rules, Rules { most_in_row: 7, preempts: true, slice_ticks: 500 });
     let ahead = |machine: &mut Fake, vm| machine.kernel.vms.by_id(vm).map(|vm| vm.ahead_ticks);
     assert_eq!((ahead(&mut machine, vms[0]), ahead(&mut machine, vms[1])), (Some(0), Some(6)));
+    // No turn ahead is longer than a quantum.
+    machine.plan(&[SchedCommand::Rules { most_in_row: 7, preempts: true, slice_ticks: u64::MAX }.into()]);
+    machine.kernel.advance_plan();
+    assert_eq!(machine.kernel.cpu.plan.rules.slice_ticks, machine.kernel.cpu.plan.quantum_ticks());
     // They end with the scheduler.
     machine.kernel.cpu.plan.forget(0);
     assert_eq!(machine.kernel.cpu.plan.rules, Rules::default());
