@@ -143,8 +143,7 @@ impl Policy for Fair {
         let grant = self.grants.reach(vm.seat.index()).ok_or(Oddity::BadVm(vm.id))?;
         grant.allowed = grant.allowed.saturating_sub(ran_ticks);
         // Not for each little thing, so that there are few messages; but before what is left is less than another burst like this one, or than it may run
-        // until the next
-        // plan: while somebody computes for a quantum, those that wake go ahead for as long and longer.
+        // until the next plan: while somebody computes for a quantum, those that wake go ahead for as long and longer.
         let enough = ran_ticks.max(2 * quantum);
         if grant.allowed >= enough || grant.place == Place::Waiting {
             return Ok(());
