@@ -37,12 +37,14 @@ struct Seen {
 pub struct Readiness {
     waits: BTreeMap<VmId, Wait>,
     turn: Option<Seen>,
-    /// Who has gone ahead of the plan and goes on, how many have since a turn by the plan began, and of all at the last look.
+    /// Who has gone ahead of the plan and goes on, and how many have since anybody had something of a turn by the plan, or by the core.
     ahead: Option<u32>,
     row: u64,
     /// The turn by the plan, or by the core, that somebody had or that was paused at the last look.
     planned: Option<Turn>,
+    /// Of all that have gone ahead, and of entries of VMs, at the last look.
     went_ahead: u64,
+    entries: u64,
     /// The core's turns and, by slot, the steps of guests at the last look.
     fallbacks: u64,
     asked: BTreeMap<u32, u64>,
@@ -109,44 +111,33 @@ impl Readiness {
         Some(slot)
     }
 
-    /// Whether the turn by the plan that somebody has now is another than at the last look: one that others went ahead of before its
-    /// first step counts, too.
-    fn has_begun(&mut self, now: Option<Turn>) -> bool {
-        let before = core::mem::replace(&mut self.planned, now);
-        let Some(now) = now else { return false };
-        before.is_none_or(|before| before.vm != now.vm || before.left_ticks < now.left_ticks)
-    }
-
     /// Whether a turn by the plan, or by the core, has begun with what ran, if anything did: somebody else's, or one of the same VM after the
     /// end of its last. One that others went ahead of goes on afterwards.
     ///
     /// # Panics
-    /// More have gone ahead in a row than the scheduler's rules allow.
+    /// More have gone ahead in a row than the scheduler's rules allow, and nobody had any of a turn by the plan in between.
     fn begins<const TIMER: bool>(&mut self, machine: &Machine<TIMER>, ran: Option<u32>) -> bool {
         let cpu = &machine.kernel.cpu;
-        let before = core::mem::replace(&mut self.went_ahead, cpu.counters.ahead);
+        let went_ahead = core::mem::replace(&mut self.went_ahead, cpu.counters.ahead) != cpu.counters.ahead;
+        let entered = core::mem::replace(&mut self.entries, cpu.backend.entries) != cpu.backend.entries;
         let turn = cpu.plan.turn.filter(|turn| Some(turn.vm.slot.number()) == ran && turn.left_ticks != 0);
         let over = turn.is_none();
         let planned = cpu.plan.turn.filter(|turn| !turn.ahead).or(cpu.plan.paused);
+        let before = core::mem::replace(&mut self.planned, planned);
         // It may end without a step of its VM, which waits for a page or is gone: what the same VM does next is another one.
-        let ended = self.planned.is_none();
-        if let Some(seen) = self.turn.as_mut().filter(|_| ended) {
+        if let Some(seen) = self.turn.as_mut().filter(|_| before.is_none()) {
             seen.over = true;
         }
-        // So many in a row that the turn by the plan has had a slice of its own.
-        let sliced = self.planned.is_some_and(|seen| {
-            let has_it = cpu.plan.turn.is_some_and(|turn| turn.ahead && turn.vm == seen.vm);
-            before == cpu.counters.ahead
-                && self.row == u64::from(IN_ROW)
-                && (has_it || ran == Some(seen.vm.slot.number()))
-        });
-        if self.has_begun(planned) || sliced {
+        // One that others go ahead of stays as it is: this one has run, ended or begun, in whole or for a slice. One that did all of that in
+        // one step has entered its VM.
+        let goes_ahead = |slot| ran == Some(slot) || cpu.plan.turn.is_some_and(|turn| turn.vm.slot.number() == slot);
+        if before != planned || entered && !went_ahead && !self.ahead.is_some_and(goes_ahead) {
             self.row = 0;
         }
-        if before != cpu.counters.ahead {
+        if went_ahead {
             self.row += 1;
             assert!(self.row <= u64::from(IN_ROW), "{} in a row have gone ahead", self.row);
-            self.ahead = ran.filter(|_| !over);
+            self.ahead = cpu.plan.turn.filter(|turn| turn.left_ticks != 0).map(|turn| turn.vm.slot.number());
             return false;
         }
         let Some(slot) = ran else { return false };
@@ -156,9 +147,6 @@ impl Readiness {
         }
         self.ahead = None;
         let goes_on = self.turn.is_some_and(|turn| turn.slot == slot && !turn.over);
-        if !goes_on {
-            self.row = 0;
-        }
         self.turn = Some(Seen { slot, over });
         !goes_on
     }
