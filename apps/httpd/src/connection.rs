@@ -18,8 +18,10 @@ use ilwaco::net::{Error, PROMISED_BYTES, SEND_BYTES, TcpStream};
 use ilwaco::task::yield_now;
 use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};
 
-/// How long a client may take to send a request's line and headers, from its first byte on (or from the connection's start),
-/// and as long again for a body.
+/// How long a client may take to say anything. One whose SYN was lost sends its request again after 3, 6 and 12 s (RFC 6298, 5.7), as often
+/// as that is lost, too.
+pub const FIRST_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long a client may take to send a request's line and headers, from its first byte on, and as long again for a body.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may stay open without a request.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -153,8 +155,7 @@ impl Connection {
 
     /// The next request's answer, or the code of the error that is to be reported.
     async fn request(&mut self, first: bool) -> Result<Result<Answer, Code>, Fate> {
-        // A connection that has never said anything has the time of a request, and not that of an idle one.
-        let mut heard = first || !self.input.is_empty();
+        let mut heard = !self.input.is_empty();
         // Its time runs from when the first look at what came has shown that there is more to come.
         let mut since: Option<Instant> = None;
         // Bytes that were there when a request's end was looked for in vain, and when it was parsed in vain.
@@ -202,6 +203,7 @@ impl Connection {
             }
             let patience = match heard {
                 true => REQUEST_TIMEOUT.saturating_sub(since.get_or_insert_with(Instant::now).elapsed()),
+                false if first => FIRST_TIMEOUT,
                 false => IDLE_TIMEOUT,
             };
             match timeout_by(&mut self.patience, patience, self.stream.read_onto(&mut self.input, limit)).await {
@@ -211,7 +213,7 @@ impl Connection {
                         return Err(Fate::Close);
                     }
                 }
-                Err(_) if heard => return Ok(Err(response::REQUEST_TIMEOUT)),
+                Err(_) if heard || first => return Ok(Err(response::REQUEST_TIMEOUT)),
                 Err(_) => return Err(Fate::Close),
             }
             heard = true;
