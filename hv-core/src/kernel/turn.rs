@@ -307,6 +307,16 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_is_over_when_nothing_of_it_is_left() {
+        let mut plan = Plan::new(10_000, 1_000_000_000);
+        assert!(!plan.slice_is_over(), "there is none");
+        for (left_ticks, ahead) in [(0, false), (5, false), (5, true), (0, true)] {
+            plan.turn = Some(Turn { vm: VmId::new(1, 1), left_ticks, ahead });
+            assert_eq!(plan.slice_is_over(), (left_ticks, ahead) == (0, true), "{left_ticks} {ahead}");
+        }
+    }
+
+    #[test]
     fn only_a_planned_turn_that_is_not_over_goes_on_after_those_that_go_ahead() {
         let mut plan = Plan::new(10_000, 1_000_000_000);
         let vm = |slot| VmId::new(slot, 1);

@@ -13,17 +13,14 @@ use crate::error::{Context, Result, fail};
 use crate::workspace::{Package, cargo, out, output, root};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tree::Tree;
-use trial::Verdict;
-
-/// The least time that the tests of a mutant have.
-const PATIENCE: Duration = Duration::from_secs(20);
+use trial::{Trial, Verdict};
 
 /// What came out.
 pub struct Tried {
@@ -38,6 +35,15 @@ pub struct Tried {
 struct Listed {
     name: String,
     file: PathBuf,
+}
+
+impl Listed {
+    /// What its file is about, after which tests of it are named: the file's name, or that of the folder whose module it is.
+    fn noun(&self) -> &str {
+        let stem = self.file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let folder = self.file.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+        if stem == "mod" { folder } else { stem }
+    }
 }
 
 /// The mutants that are built in, by number from 1, and the test programs.
@@ -60,15 +66,13 @@ pub fn run(package: &Package, globs: &[String], jobs: usize) -> Result<Tried> {
     let (list, listed) = list(&tree, package, globs)?;
     let program = build(&tree, package, dir, &list, &listed)?;
     let folder = tree.folder().join(dir);
-    let began = Instant::now();
-    if trial::run(&program.tests, &folder, 0, Duration::MAX / 4)? != Verdict::Survived {
+    let Some(trial) = Trial::new(&program.tests, &folder)? else {
         fail!("{}: the tests fail without any mutant: run `cargo test --package {0}`", package.name);
-    }
-    let limit = PATIENCE.max(began.elapsed() * 5);
+    };
     println!("{}: {} of {} mutants in one program", package.name, program.built_in.len(), listed.len());
     let log = out(&format!("mutants/{}", package.name))?.join("at-once.log");
     println!("{}: how each went is written into {}", package.name, log.display());
-    let verdicts = try_all(&program, &folder, jobs, limit, &mut Log::new(&log, &listed)?)?;
+    let verdicts = try_all(&program, &listed, &trial, jobs, &mut Log::new(&log, &listed)?)?;
     let count = |verdict| verdicts.iter().filter(|(_, found)| *found == verdict).count();
     let outcomes = Outcomes {
         caught: count(Verdict::Caught),
@@ -162,9 +166,9 @@ fn compile(tree: &Tree, package: &Package) -> Result<errors::Built> {
 /// How each mutant went.
 fn try_all(
     program: &Program,
-    folder: &Path,
+    listed: &[Listed],
+    trial: &Trial,
     jobs: usize,
-    limit: Duration,
     log: &mut Log,
 ) -> Result<Vec<(usize, Verdict)>> {
     let numbers: Vec<usize> = program.built_in.iter().copied().collect();
@@ -174,7 +178,8 @@ fn try_all(
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(&number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = trial::run(&program.tests, folder, number, limit);
+                    let near = number.checked_sub(1).and_then(|at| listed.get(at)).map_or("", Listed::noun);
+                    let verdict = trial.run(number, near);
                     let (verdicts, log) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
                     let verdict = verdict.and_then(|verdict| log.write(number, verdict).map(|()| (number, verdict)));
                     verdicts.push(verdict);
@@ -208,6 +213,15 @@ impl<'a> Log<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_about_what_it_is_called() {
+        let noun = |file: &str| Listed { name: String::new(), file: file.into() }.noun().to_owned();
+        assert_eq!(
+            (noun("a/src/vm/life.rs"), noun("a/src/vm/mod.rs"), noun("")),
+            ("life".into(), "vm".into(), String::new())
+        );
+    }
 
     #[test]
     fn the_log_has_a_line_for_each_as_soon_as_it_is_known() {
