@@ -1,6 +1,6 @@
 //! Requests to the web server.
 
-use httpd::chunked::Chunked;
+use http_chunks::Chunked;
 use httpd::request::{Body, MAX_BODY, MAX_HEAD, Refusal, Request, conditions, parse, take_for_1_1};
 
 /// A request, which comes at once or in two parts, and the body behind it.

@@ -1,8 +1,8 @@
 //! What a server says. It is believed only as far as it can be checked.
 
-use super::chunks::Chunks;
 use super::fault::{Fault, MAX_HEAD, MAX_HEADERS};
 use alloc::vec::Vec;
+use http_chunks::Chunked;
 
 /// A whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Reader {
     /// Bytes of the body, when the server has said so.
     length: Option<u64>,
     /// What the server sends in chunks.
-    chunks: Option<Chunks>,
+    chunks: Option<Chunked>,
     body: u64,
 }
 
@@ -66,7 +66,9 @@ impl Reader {
         match (value("transfer-encoding"), value("content-length")) {
             // What has no body (RFC 9112, section 6.3).
             _ if code == 204 || code == 304 => self.length = Some(0),
-            (Some(encoding), _) if encoding.eq_ignore_ascii_case(b"chunked") => self.chunks = Some(Chunks::default()),
+            (Some(encoding), _) if encoding.eq_ignore_ascii_case(b"chunked") => {
+                self.chunks = Some(Chunked::new(usize::MAX))
+            }
             (Some(_), _) => return Err(Fault::Encoded),
             (None, Some(length)) => {
                 let text = core::str::from_utf8(length).map_err(|_| Fault::NoHttp)?;
@@ -78,14 +80,12 @@ impl Reader {
     }
 
     fn take_body(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Fault> {
-        let came = match &mut self.chunks {
-            Some(chunks) => chunks.take(bytes)?,
-            None => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-        };
-        self.body = self.body.saturating_add(came);
-        if self.chunks.as_ref().is_some_and(Chunks::are_over) {
-            return Ok(self.answer(self.body));
+        if let Some(chunks) = &mut self.chunks {
+            chunks.take(bytes).map_err(|_| Fault::NoHttp)?;
+            let (is_over, body) = (chunks.is_over(), chunks.data());
+            return Ok(if is_over { self.answer(body) } else { None });
         }
+        self.body = self.body.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         match self.length {
             Some(length) if self.body >= length => Ok(self.answer(length)),
             _ => Ok(None),
@@ -139,6 +139,9 @@ mod tests {
         let mut reader = Reader::default();
         assert_eq!(reader.take(&text.as_bytes()[..text.len() - 2]), Ok(None));
         assert_eq!(reader.end(), Err(Fault::Short), "the last chunk is not all");
+        let mut reader = Reader::default();
+        let bad = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n";
+        assert_eq!(reader.take(bad), Err(Fault::NoHttp), "a chunk is longer than it says");
     }
 
     #[test]

@@ -10,7 +10,6 @@ extern crate alloc;
 extern crate std;
 
 mod answer;
-mod chunks;
 mod fault;
 mod question;
 

@@ -3,7 +3,6 @@
 mod download;
 
 use crate::answer::{Answer, What};
-use crate::chunked::{Chunked, Fault};
 use crate::document::{Constant, Document};
 use crate::entry::Found;
 use crate::page;
@@ -14,6 +13,7 @@ use crate::site::{Large, Site};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use http_chunks::{Chunked, Fault};
 use ilwaco::net::{Error, PROMISED_BYTES, SEND_BYTES, TcpStream};
 use ilwaco::task::yield_now;
 use ilwaco::time::{Duration, Instant, Sleep, sleep, timeout, timeout_by};

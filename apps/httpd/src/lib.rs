@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 server (RFC 9110, RFC 9112) on Ilwaco.
 //!
-//! What a client sends is judged in [`request`], [`condition`] and [`chunked`], what it gets is chosen in [`answer`] and written in
+//! What a client sends is judged in [`request`] and [`condition`], and bodies in chunks in [`http_chunks`], what it gets is chosen in [`answer`] and written in
 //! [`response`]; all are pure and tested on the host. [`connection`] ties them to a stream, [`server`] accepts them. [`files`] are those of the
 //! VM's disk or of the program itself, where there are any.
 #![no_std]
@@ -11,7 +11,6 @@ extern crate alloc;
 extern crate std;
 
 pub mod answer;
-pub mod chunked;
 pub mod condition;
 pub mod connection;
 pub mod date;

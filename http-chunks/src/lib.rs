@@ -1,4 +1,7 @@
-//! Bodies in chunks (RFC 9112, section 7.1). They are read up to their end, and forgotten.
+//! Bodies in chunks (RFC 9112, section 7.1). They are read up to their end, of requests and of answers alike; what they hold is for
+//! the caller to keep; how many bytes that are is counted.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 /// Bytes of a chunk's line, extensions included, and of a trailer's line.
 const MAX_LINE: usize = 1024;
@@ -43,6 +46,8 @@ pub struct Chunked {
     left: usize,
     /// Bytes that further chunks may have.
     allowed: usize,
+    /// Bytes of chunks that have come.
+    data: u64,
     line: usize,
     trailers: usize,
 }
@@ -50,12 +55,17 @@ pub struct Chunked {
 impl Chunked {
     /// The start of a body of `allowed` bytes at most.
     pub fn new(allowed: usize) -> Chunked {
-        Chunked { place: Place::Size(0), left: 0, allowed, line: 0, trailers: 0 }
+        Chunked { place: Place::Size(0), left: 0, allowed, data: 0, line: 0, trailers: 0 }
     }
 
     /// True at the body's end.
     pub fn is_over(&self) -> bool {
         self.place == Place::Over
+    }
+
+    /// Bytes of what the chunks hold that have come.
+    pub fn data(&self) -> u64 {
+        self.data
     }
 
     /// Takes bytes of the body. How many; fewer than there are at its end only.
@@ -69,6 +79,7 @@ impl Chunked {
                 let len = self.left.min(bytes.len() - taken);
                 taken += len;
                 self.left -= len;
+                self.data = self.data.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
                 if self.left == 0 {
                     self.place = Place::DataEnd { returned: false };
                 }
@@ -131,9 +142,18 @@ impl Chunked {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::format;
-    use std::string::String;
-    use std::vec::Vec;
+
+    #[test]
+    fn what_the_chunks_hold_is_counted() {
+        let text = b"5\r\nhello\r\n00A;name=value\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nmore";
+        for cut in 0..text.len() {
+            let mut body = Chunked::new(usize::MAX);
+            for part in [&text[..cut], &text[cut..]] {
+                body.take(part).expect("good");
+            }
+            assert_eq!((body.is_over(), body.data()), (true, 15), "{cut}");
+        }
+    }
 
     fn whole(text: &str) -> Result<(usize, bool), Fault> {
         let mut body = Chunked::new(4096);
