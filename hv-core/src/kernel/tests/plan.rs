@@ -518,6 +518,20 @@ fn who_has_run_as_far_ahead_as_it_may_waits_for_the_plan_again() {
 }
 
 #[test]
+fn the_first_turn_of_a_plan_says_that_it_has_come() {
+    let (mut machine, vms) = idle(2);
+    vms.iter().for_each(|&vm| wake(&mut machine, vm));
+    machine.plan(&[Fake::runs(vms[1], 20_000), Fake::runs(vms[0], 20_000)]);
+    let plan = &mut machine.kernel.cpu.plan;
+    // It was asked for, and none has come since its maker's start.
+    (plan.asked, plan.news, plan.came) = (true, true, false);
+    assert_eq!(turns(&mut machine, 1), [(vms[1], false)]);
+    let plan = &machine.kernel.cpu.plan;
+    assert_eq!((plan.asked, plan.news, plan.came), (false, false, true));
+    assert_eq!(turns(&mut machine, 1), [(vms[0], false)]);
+}
+
+#[test]
 fn no_more_go_ahead_in_a_row_than_the_rules_say() {
     let (mut machine, vms) = idle_ahead(6, AHEAD);
     vms.iter().for_each(|&vm| wake(&mut machine, vm));

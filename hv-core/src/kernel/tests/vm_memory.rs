@@ -91,7 +91,8 @@ impl Bench {
         Self::of(PAGES)
     }
 
-    fn of(pages: u32) -> Self {
+    /// The same, of so many pages.
+    pub fn of(pages: u32) -> Self {
         Self::within(pages, u32::MAX)
     }
 

@@ -226,6 +226,11 @@ fn pages_of_the_image_are_mapped_in_a_row_unless_some_may_be_elsewhere() {
     };
     let mut bench = Bench::new();
     assert_eq!((run(&mut bench), bench.memory.counts().2), (Ok(3), 3));
+    // A VM that ends with the last of them, and one that ends before.
+    for (pages, mapped) in [(TEXT + 3, Ok(3)), (TEXT + 2, Err(PageError::NoSuchPage))] {
+        let mut bench = Bench::of(pages);
+        assert_eq!((run(&mut bench), bench.memory.counts().2), (mapped, mapped.unwrap_or(0)), "{pages} pages");
+    }
     let mut bench = all_out();
     assert_eq!((run(&mut bench), bench.memory.counts().2), (Ok(1), 1));
 }
