@@ -32,18 +32,6 @@ impl Attachment {
     /// No disk.
     pub const NONE: Attachment = Attachment { disk: Name::EMPTY, mode: mode::READ_WRITE, rate: 0 };
 
-    /// What `NAME` or `NAME:ro` says; `None` for what is no such thing.
-    pub fn parse(text: &str) -> Option<Attachment> {
-        let (name, mode) = match text.split_once(':') {
-            Some((name, "ro")) => (name, mode::READ_ONLY),
-            Some(_) => return None,
-            None => (text, mode::READ_WRITE),
-        };
-        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let disk = Name::new(name).filter(|disk| !disk.is_empty() && name.bytes().all(of_name))?;
-        Some(Attachment { disk, mode, rate: 0 })
-    }
-
     /// As it lies in a request page.
     #[must_use]
     pub fn to_bytes(self) -> [u8; BYTES] {

@@ -3,7 +3,6 @@
 //! The loader decides ([`BarrierPlan`], by its table over CPUID and MSRs); the core asks its backend for what the plan says where one who
 //! may not trust the other follows him on the CPU; the backend executes the instructions.
 
-use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What sets of bits have in common.
@@ -91,15 +90,6 @@ impl Barriers {
     pub const AT_COMPONENT: Barriers = Barriers(0b000_0011);
 }
 
-/// Each barrier's name, from bit 0 on.
-const BARRIER_NAMES: [&str; 7] = ["ibpb", "rsb", "ibrs", "bhb", "call", "verw", "l1d"];
-
-impl fmt::Display for Barriers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        names(f, self.0, &BARRIER_NAMES)
-    }
-}
-
 /// A set of known ways in which a processor lets one side see what another one did.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -109,61 +99,7 @@ pub struct Exposures(u32);
 #[allow(missing_docs)]
 impl Exposures {
     pub const NONE: Exposures = Exposures(0);
-    pub const SPECTRE_V1: Exposures = Exposures(1 << 0);
-    pub const SPECTRE_V2: Exposures = Exposures(1 << 1);
-    pub const MELTDOWN: Exposures = Exposures(1 << 2);
-    pub const SSB: Exposures = Exposures(1 << 3);
-    pub const L1TF: Exposures = Exposures(1 << 4);
-    pub const MDS: Exposures = Exposures(1 << 5);
-    pub const TAA: Exposures = Exposures(1 << 6);
-    pub const MMIO: Exposures = Exposures(1 << 7);
-    pub const RFDS: Exposures = Exposures(1 << 8);
-    pub const TSA: Exposures = Exposures(1 << 9);
-    pub const RETBLEED: Exposures = Exposures(1 << 10);
-    pub const SRSO: Exposures = Exposures(1 << 11);
-    pub const BHI: Exposures = Exposures(1 << 12);
-    pub const ITS: Exposures = Exposures(1 << 13);
-    pub const PBRSB: Exposures = Exposures(1 << 14);
-    pub const GDS: Exposures = Exposures(1 << 15);
-    pub const VMSCAPE: Exposures = Exposures(1 << 16);
     pub const ALL: Exposures = Exposures((1 << 17) - 1);
-}
-
-/// Each exposure's name, from bit 0 on, as Linux has it.
-const EXPOSURE_NAMES: [&str; 17] = [
-    "spectre-v1",
-    "spectre-v2",
-    "meltdown",
-    "ssb",
-    "l1tf",
-    "mds",
-    "taa",
-    "mmio",
-    "rfds",
-    "tsa",
-    "retbleed",
-    "srso",
-    "bhi",
-    "its",
-    "pbrsb",
-    "gds",
-    "vmscape",
-];
-
-impl fmt::Display for Exposures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        names(f, self.0, &EXPOSURE_NAMES)
-    }
-}
-
-/// The names of the bits with commas between them; `none` for none.
-fn names(f: &mut fmt::Formatter<'_>, bits: u32, all: &[&str]) -> fmt::Result {
-    let mut separator = "";
-    for (_, name) in (0_u32..).zip(all).filter(|(bit, _)| bits >> bit & 1 != 0) {
-        write!(f, "{separator}{name}")?;
-        separator = ",";
-    }
-    if separator.is_empty() { f.write_str("none") } else { Ok(()) }
 }
 
 /// [`BarrierPlan::mode`].
@@ -174,8 +110,6 @@ pub mod mode {
     pub const OFF: u32 = 1;
     /// Everything that the processor has, at every crossing, whatever it is exposed to and whosever the VMs are.
     pub const STRICT: u32 = 2;
-    /// Their names.
-    pub const NAMES: [&str; 3] = ["auto", "off", "strict"];
 }
 
 /// [`BarrierPlan::setup`]: what is switched on once, for good.
@@ -233,28 +167,17 @@ impl BarrierPlan {
         let off = self.mode != mode::OFF || (self.setup == 0 && self.is_none());
         known && places && off && self.exposed.contains(self.open)
     }
-
-    /// The name of its mode.
-    #[must_use]
-    pub fn mode_name(&self) -> &'static str {
-        mode::NAMES.get(self.mode as usize).copied().unwrap_or("?")
-    }
-}
-
-/// What is switched on for good, by name.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup(pub u32);
-
-impl fmt::Display for Setup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        names(f, self.0, &["eibrs", "bhi-dis-s", "autoibrs", "bp-spec-reduce"])
-    }
 }
 
 const _: () = assert!(size_of::<BarrierPlan>() == 32);
 
+#[cfg(any(test, feature = "beyond-core"))]
+#[path = "barrier_names.rs"]
+pub mod names;
+
 #[cfg(test)]
 mod tests {
+    use super::names::Setup;
     use super::*;
     extern crate std;
     use std::string::ToString;

@@ -340,24 +340,6 @@ pub mod vm_state {
     pub const ON_DISK: u16 = 10;
     /// Stands still until somebody lets it go on.
     pub const PAUSED: u16 = 11;
-
-    /// The word for a state, which operators see everywhere.
-    pub const fn word(state: u16) -> &'static str {
-        match state {
-            WAITING => "waiting",
-            READY => "ready",
-            IDLE => "idle",
-            FAULT => "fault",
-            ENDING => "ending",
-            OUT => "out",
-            LEAVING => "leaving",
-            COMING => "coming",
-            POOLED => "out-memory",
-            ON_DISK => "out-disk",
-            PAUSED => "paused",
-            _ => "unknown",
-        }
-    }
 }
 
 impl Words for Net {
@@ -425,10 +407,10 @@ mod tests {
     #[test]
     fn each_state_of_a_vm_has_a_word_of_its_own() {
         let words: [&str; vm_state::PAUSED as usize] =
-            core::array::from_fn(|at| u16::try_from(at + 1).map_or("unknown", vm_state::word));
+            core::array::from_fn(|at| u16::try_from(at + 1).map_or("unknown", crate::words::state_word));
         for (at, word) in words.iter().enumerate() {
             assert!(!words[..at].contains(word) && *word != "unknown", "{word}");
         }
-        assert_eq!(vm_state::word(vm_state::PAUSED + 1), "unknown");
+        assert_eq!(crate::words::state_word(vm_state::PAUSED + 1), "unknown");
     }
 }

@@ -66,18 +66,4 @@ pub mod no_disk {
     pub const NO_ROOM: u16 = 6;
     /// The core has no frame for the window, or the VM's pages are not there.
     pub const NO_WINDOW: u16 = 7;
-
-    /// What the log and the monitor say.
-    pub const fn text(why: u64) -> &'static str {
-        match why {
-            1 => "no disks were found at boot; see 'disks'",
-            2 => "no set of disks is in use; see 'disks'",
-            3 => "the set has no virtual disk of that name; see 'disks'",
-            4 => "another VM has it; end that one, or attach it to both with :ro",
-            5 => "it can only be read; attach it with :ro",
-            6 => "too many VMs have disks; end some",
-            7 => "no memory is left for its window; end some VMs",
-            _ => "for no known reason",
-        }
-    }
 }

@@ -28,6 +28,7 @@ pub mod message;
 pub mod net;
 pub mod nic;
 pub mod note;
+#[cfg(any(test, feature = "beyond-core"))]
 pub mod options;
 pub mod pager;
 pub mod pci;
@@ -39,6 +40,7 @@ pub mod sched;
 pub mod service;
 pub mod share;
 pub mod swap;
+#[cfg(any(test, feature = "beyond-core"))]
 pub mod swap_disk;
 pub mod tenant;
 pub mod terms;
@@ -46,6 +48,8 @@ pub mod terms;
 mod tripwires;
 pub mod vcpu;
 pub mod vm;
+#[cfg(any(test, feature = "beyond-core"))]
+pub mod words;
 
 /// Version of everything in this crate. A component or guest that was built against another one is refused at boot.
 pub const ABI_VERSION: u32 = 2;

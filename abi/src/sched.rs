@@ -43,9 +43,6 @@ pub enum Admission {
 impl Admission {
     /// All of them, by their numbers.
     pub const ALL: [Admission; 3] = [Admission::Fifo, Admission::WorkingSet, Admission::Deadline];
-    /// What the boot option calls them, in the same order.
-    pub const NAMES: [&str; 3] = ["fifo", "working-set", "deadline"];
-
     /// Its number.
     pub const fn number(self) -> u32 {
         match self {
@@ -55,23 +52,9 @@ impl Admission {
         }
     }
 
-    /// What the boot option calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Admission::Fifo => "fifo",
-            Admission::WorkingSet => "working-set",
-            Admission::Deadline => "deadline",
-        }
-    }
-
     /// The one of a number.
     pub fn of(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.number() == number)
-    }
-
-    /// The one of a name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().zip(Self::NAMES).find(|(_, its)| *its == name).map(|(one, _)| one)
     }
 }
 

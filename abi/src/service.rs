@@ -47,18 +47,6 @@ impl Service {
         })
     }
 
-    /// What `system.toml` calls it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Service::Net => "net",
-            Service::Pager => "pager",
-            Service::Plan => "plan",
-            Service::Control => "control",
-            Service::Swap => "swap",
-            Service::Disk => "disk",
-        }
-    }
-
     /// What it allows its party ([`crate::component::authority`]).
     pub const fn authority(self) -> u32 {
         use crate::component::authority;

@@ -103,8 +103,8 @@ fn processor_states() {
     use vcpu::*;
     assert_eq!((MAGIC, VERSION, MXCSR_INITIAL), (0x0055_5043_5652_4b46, 1, 0x1f80));
     assert_eq!(
-        Level::ALL.map(|level| (level.raw(), level.name(), level.bytes())),
-        [(0, "base", 576), (1, "avx", 832), (2, "avx512", 2432)]
+        Level::ALL.map(|level| (level, level.raw(), level.bytes())),
+        [(Level::Base, 0, 576), (Level::Avx, 1, 832), (Level::Avx512, 2, 2432)]
     );
     assert_eq!(offset_of!(VcpuState, general) + offset_of!(General, rsp), 72);
     assert_eq!((offset_of!(VcpuState, rip), offset_of!(VcpuState, rflags)), (144, 152));

@@ -44,15 +44,6 @@ impl Level {
         Level::ALL.into_iter().find(|level| level.raw() == raw)
     }
 
-    /// What users call it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Level::Base => "base",
-            Level::Avx => "avx",
-            Level::Avx512 => "avx512",
-        }
-    }
-
     /// Bytes of a state of this level.
     pub const fn bytes(self) -> usize {
         match self {
@@ -323,7 +314,7 @@ mod tests {
             }
             (state.level, state.reserved, state.x87.reserved) = (level.raw(), 0, 0);
             assert_eq!(state.to_bytes().len(), level.bytes());
-            assert_eq!(VcpuState::from_bytes(state.to_bytes()), Ok(state), "{}", level.name());
+            assert_eq!(VcpuState::from_bytes(state.to_bytes()), Ok(state), "{level:?}");
         }
     }
 

@@ -54,7 +54,8 @@ pub enum Exit {
     TripleFault,
     /// The guest could not be entered; nothing of it ran. Entering it again fails again.
     EntryFailure {
-        /// The machine's number for it: see `vmx::exit::entry_failure`, `svm::exit`.
+        /// The machine's number for it. VT-x: with bit 31, an exit reason (SDM vol. 3, 27.8; 33: guest state, 34: MSRs); without, a
+        /// VM-instruction error (SDM vol. 3, 31.4; 7: controls, 8: host state); 0 when no VMCS was loaded. SVM: see `svm::exit`.
         error: u32,
         /// What else the CPU says, where it does.
         detail: u64,

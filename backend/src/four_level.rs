@@ -11,8 +11,6 @@ pub trait EntryFormat {
     const PRESENT: u64;
     /// What an entry holds that leads to another table: it allows everything.
     const TABLE: u64;
-    /// Bits of a leaf that its rights decide on; [`EntryFormat::bits`] may have no other than these and `PRESENT`'s.
-    const RIGHTS: u64;
     /// Bits of a leaf that are the same for all: its memory type.
     const LEAF: u64;
     /// The guest has used it.
@@ -210,19 +208,6 @@ impl<E: EntryFormat> Tables for FourLevel<E> {
     fn unmap<F: Frames>(&mut self, frames: &F, page: u64) -> Option<Translation> {
         let old = self.entry(frames, page)?.swap(0, Ordering::AcqRel);
         self.translation(old)
-    }
-
-    fn protect<F: Frames>(&mut self, frames: &F, page: u64, rights: Rights) -> Option<Flush> {
-        let entry = self.entry(frames, page)?;
-        let old = entry.load(Ordering::Relaxed);
-        if old & E::PRESENT == 0 {
-            return None;
-        }
-        let new = E::bits(rights);
-        // In two steps, so that an accessed or dirty bit that a CPU sets at the same time is not lost.
-        entry.fetch_and(!E::RIGHTS | new, Ordering::AcqRel);
-        entry.fetch_or(new, Ordering::AcqRel);
-        Some(Self::shrinks(old, new))
     }
 
     fn walk<F: Frames>(&self, frames: &F, address: u64) -> Option<Translation> {

@@ -23,7 +23,6 @@ const INDICES: u32 = if cfg!(miri) { 8 } else { 512 };
 enum Call {
     Map(u64, Rights),
     MapNew(u64, Rights),
-    Protect(u64, Rights),
     Unmap(u64),
 }
 
@@ -31,7 +30,7 @@ fn calls() -> Vec<Call> {
     let mut all = Vec::new();
     for page in PAGES {
         for rights in RIGHTS {
-            all.extend([Call::Map(page, rights), Call::MapNew(page, rights), Call::Protect(page, rights)]);
+            all.extend([Call::Map(page, rights), Call::MapNew(page, rights)]);
         }
         all.push(Call::Unmap(page));
     }
@@ -72,11 +71,6 @@ fn no_history_maps_what_nobody_mapped() {
                     assert_eq!(is_new, !model.contains_key(&page));
                     model.entry(page).or_insert(rights);
                 },
-                Call::Protect(page, rights) => {
-                    let flush = tables.protect(&memory, page, rights);
-                    assert_eq!(flush, model.get(&page).map(|&old| shrinks(old, rights)));
-                    model.entry(page).and_modify(|known| *known = rights);
-                }
                 Call::Unmap(page) => {
                     let was = tables.unmap(&memory, page).map(|was| (was.frame, was.rights));
                     assert_eq!(was, model.remove(&page).map(|rights| (frame(page), rights)));

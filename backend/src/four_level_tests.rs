@@ -64,7 +64,6 @@ pub(super) struct Allows;
 impl EntryFormat for Allows {
     const PRESENT: u64 = 7;
     const TABLE: u64 = 7;
-    const RIGHTS: u64 = 6;
     const LEAF: u64 = 0x30;
     const ACCESSED: u64 = 1 << 8;
     const DIRTY: u64 = 1 << 9;
@@ -82,7 +81,6 @@ struct Forbids;
 impl EntryFormat for Forbids {
     const PRESENT: u64 = 1;
     const TABLE: u64 = 7;
-    const RIGHTS: u64 = 1 << 63 | 2;
     const LEAF: u64 = 0;
     const ACCESSED: u64 = 1 << 5;
     const DIRTY: u64 = 1 << 6;
@@ -135,12 +133,10 @@ fn what_needs_a_flush<E: EntryFormat>() {
     assert_eq!(map(e, m, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded), "more rights");
     assert_eq!(map(e, m, 0, 0x1000, Rights::READ_EXECUTE), Ok(Flush::Needed), "fewer");
     assert_eq!(map(e, m, 0, 0x2000, Rights::ALL), Ok(Flush::Needed), "another frame");
-    assert_eq!(e.protect(m, 0, Rights::ALL), Some(Flush::Unneeded));
-    assert_eq!(e.protect(m, 0, Rights::READ_WRITE), Some(Flush::Needed));
-    assert_eq!(e.protect(m, 0, Rights::READ_EXECUTE), Some(Flush::Needed), "execute came, write went");
+    assert_eq!(map(e, m, 0, 0x2000, Rights::ALL), Ok(Flush::Unneeded));
+    assert_eq!(map(e, m, 0, 0x2000, Rights::READ_WRITE), Ok(Flush::Needed));
+    assert_eq!(map(e, m, 0, 0x2000, Rights::READ_EXECUTE), Ok(Flush::Needed), "execute came, write went");
     assert_eq!(e.walk(m, 0).expect("mapped").rights, Rights::READ_EXECUTE);
-    assert_eq!(e.protect(m, 0x1000, Rights::ALL), None);
-    assert_eq!(e.protect(m, 1 << 47, Rights::ALL), None);
     assert!(e.unmap(m, 0).is_some());
     assert_eq!(e.unmap(m, 0), None);
     assert_eq!(map(e, m, 0, 0x3000, Rights::ALL), Ok(Flush::Unneeded), "it is empty again");
@@ -153,7 +149,7 @@ fn accessed_and_dirty<E: EntryFormat>() {
     let fresh = tables.walk(&memory, 0).expect("mapped");
     assert!(!fresh.accessed && !fresh.dirty);
     entry(&tables, &memory, 0).fetch_or(E::ACCESSED | E::DIRTY, Ordering::Relaxed); // as a CPU does
-    assert_eq!(tables.protect(&memory, 0, Rights::READ), Some(Flush::Needed));
+    assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::READ), Ok(Flush::Needed));
     assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
     let used = tables.walk(&memory, 0).expect("mapped");
     assert!(used.accessed && used.dirty, "ktables for the same frame");
@@ -165,7 +161,7 @@ fn accessed_and_dirty<E: EntryFormat>() {
     assert_eq!(map(&mut blind, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
     let assumed = blind.walk(&memory, 0).expect("mapped");
     assert!(assumed.accessed && assumed.dirty, "the worst is assumed");
-    assert_eq!(blind.protect(&memory, 0, Rights::READ), Some(Flush::Needed));
+    assert_eq!(map(&mut blind, &mut memory, 0, 0x1000, Rights::READ), Ok(Flush::Needed));
     assert!(!blind.walk(&memory, 0).expect("mapped").dirty);
 }
 
@@ -203,7 +199,6 @@ fn the_first_address_out_of_reach_is_not_page_0<E: EntryFormat>() {
     let mut tables = FourLevel::<E>::new(&mut memory, true).expect("a frame");
     assert_eq!(map(&mut tables, &mut memory, 0, 0x1000, Rights::ALL), Ok(Flush::Unneeded));
     assert_eq!(tables.walk(&memory, OUT), None);
-    assert_eq!(tables.protect(&memory, OUT, Rights::READ), None);
     assert_eq!(tables.unmap(&memory, OUT), None);
     assert_eq!(map(&mut tables, &mut memory, OUT, 0x2000, Rights::ALL), Err(NestedMapError::BadAddress));
     let kept = tables.walk(&memory, 0).expect("still mapped");
@@ -268,7 +263,6 @@ fn a_run_is_as_many_pages<E: EntryFormat>() {
 enum Step {
     Map(u64, u64, Rights),
     Unmap(u64),
-    Protect(u64, Rights),
 }
 
 /// One of 81 pages that lie far apart in the tables of every level.
@@ -281,9 +275,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let page = (0..3u64, 0..3u64, 0..3u64, 0..3u64).prop_map(|(a, b, c, d)| page(a, b, c, d));
     let rights = (any::<bool>(), any::<bool>()).prop_map(|(write, execute)| Rights { write, execute });
     let step = prop_oneof![
-        3 => (page.clone(), 0..8u64, rights.clone()).prop_map(|(page, frame, rights)| Step::Map(page, frame << 40, rights)),
-        1 => page.clone().prop_map(Step::Unmap),
-        1 => (page, rights).prop_map(|(page, rights)| Step::Protect(page, rights)),
+        3 => (page.clone(), 0..8u64, rights).prop_map(|(page, frame, rights)| Step::Map(page, frame << 40, rights)),
+        1 => page.prop_map(Step::Unmap),
     ];
     proptest::collection::vec(step, 1..STEPS)
 }
@@ -318,15 +311,6 @@ fn tables_are_a_map<E: EntryFormat>(steps: Vec<Step>, limit: usize) -> Result<()
             Step::Unmap(page) => {
                 let found = tables.unmap(&memory, page).map(|t| (t.frame, t.rights));
                 prop_assert_eq!(found, model.remove(&page));
-            }
-            Step::Protect(page, rights) => {
-                let flush = tables.protect(&memory, page, rights);
-                let had = model.get_mut(&page);
-                prop_assert_eq!(flush.is_some(), had.is_some());
-                if let (Some(flush), Some((_, had))) = (flush, had) {
-                    prop_assert_eq!(flush == Flush::Needed, less(*had, rights));
-                    *had = rights;
-                }
             }
         }
         prop_assert_eq!(usize::try_from(tables.table_pages()).expect("small"), memory.in_use());

@@ -21,6 +21,8 @@ mod position;
 mod tables;
 mod tags;
 mod vcpu;
+#[cfg(any(test, feature = "detect"))]
+pub mod xcr0;
 pub mod xstate;
 
 pub use abi::barriers::Barriers;

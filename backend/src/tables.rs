@@ -107,9 +107,6 @@ pub trait Tables: Sized {
     /// have to be flushed ([`Flush::Needed`]).
     #[must_use]
     fn unmap<F: Frames>(&mut self, frames: &F, page: u64) -> Option<Translation>;
-    /// Change the rights of the mapped page at `page`; `None` when nothing is mapped there.
-    #[must_use]
-    fn protect<F: Frames>(&mut self, frames: &F, page: u64, rights: Rights) -> Option<Flush>;
     /// What is mapped at the guest-physical `address`.
     fn walk<F: Frames>(&self, frames: &F, address: u64) -> Option<Translation>;
     /// Frames that the tables take, their root included.

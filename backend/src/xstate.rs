@@ -8,24 +8,10 @@ use core::arch::asm;
 
 /// Bytes of an XSAVE area in the standard format with everything up to AVX-512 (SDM vol. 1, 13.4 and 13.5).
 pub const AREA_BYTES: u32 = 2688;
-/// x87 and SSE.
-const LEGACY: u64 = 0x3;
-/// AVX.
-const AVX: u64 = 0x4;
-/// Opmask, upper halves of ZMM0 to 15, ZMM16 to 31: all or none.
-const AVX512: u64 = 0xe0;
 /// Offset of MXCSR in the area.
 const MXCSR: usize = 24;
 /// Offset of the header in the area.
 const HEADER: usize = 512;
-
-/// The largest XCR0 whose state fits into `bytes`, of what the CPU `offers`. `ends` is where each bit's state ends.
-/// `None` when there is not even x87 and SSE.
-pub fn choose(offers: u64, ends: &[u32; 8], bytes: u32) -> Option<u64> {
-    let fits =
-        |xcr0: u64| offers & xcr0 == xcr0 && (0..).zip(ends).all(|(bit, end)| xcr0 >> bit & 1 == 0 || *end <= bytes);
-    [LEGACY | AVX | AVX512, LEGACY | AVX, LEGACY].into_iter().find(|&xcr0| fits(xcr0))
-}
 
 /// Such state in memory. All zeros is a valid value; [`State::reset`] before it is loaded.
 #[repr(C, align(64))]
@@ -46,7 +32,7 @@ impl State {
     /// there is XSAVEOPT.
     pub unsafe fn save(this: *mut State, optimized: bool) {
         // SAFETY: the caller vouches for `this`, which is aligned to 64 bytes by its type and as large as XCR0 needs
-        // (`choose`). XSAVEOPT leaves out what is in its initial state or unchanged since it was loaded from there, but
+        // (`xcr0::choose`). XSAVEOPT leaves out what is in its initial state or unchanged since it was loaded from there, but
         // never MXCSR, which XRSTOR takes from the area even when the header says that SSE is not in it.
         unsafe {
             let area = &raw mut (*this).0;
@@ -89,18 +75,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ENDS: [u32; 8] = [0, 0, 832, 1024, 1088, 1152, 1664, 2688];
-
-    #[test]
-    fn xcr0_is_the_largest_that_fits() {
-        assert_eq!(choose(0x2ff, &ENDS, AREA_BYTES), Some(0xe7));
-        assert_eq!(choose(0x2ff, &ENDS, 2687), Some(0x7));
-        assert_eq!(choose(0x2ff, &ENDS, 600), Some(0x3));
-        assert_eq!(choose(0x67, &ENDS, AREA_BYTES), Some(0x7), "AVX-512 only whole");
-        assert_eq!(choose(0x3, &ENDS, AREA_BYTES), Some(0x3));
-        assert_eq!(choose(0x1, &ENDS, AREA_BYTES), None);
-    }
 
     #[test]
     fn a_reset_state_is_what_xrstor_takes() {

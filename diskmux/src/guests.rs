@@ -243,7 +243,7 @@ impl<D: Discipline> Guests<D> {
                     *absence = Absence::Out;
                 }
             }
-            Err(why) => log::warn!("{vm}, which is out: disk {disk}: {}", no_disk::text(why.into())),
+            Err(why) => log::warn!("{vm}, which is out: disk {disk}: {}", crate::no_disk::text(why)),
         }
     }
 
@@ -282,7 +282,7 @@ impl<D: Discipline> Guests<D> {
         };
         if let Err(why) = found {
             let known = Known { sets, shown: why == no_disk::NO_SUCH_DISK };
-            log::warn!("{vm}: disk {name}: {}{known}", no_disk::text(why.into()));
+            log::warn!("{vm}: disk {name}: {}{known}", crate::no_disk::text(why));
         }
         let entry = match found {
             Ok(entry) => Some(entry),

@@ -14,6 +14,7 @@ pub mod drivers;
 mod guest;
 mod guests;
 mod latencies;
+mod no_disk;
 mod peek;
 pub mod policy;
 mod question;

@@ -6,7 +6,8 @@
 //! (`arch/x86/kernel/cpu/common.c`, and `Documentation/admin-guide/hw-vuln`); the bits of IA32_ARCH_CAPABILITIES from SDM vol. 4, table 2-2; those of
 //! CPUID from SDM vol. 2A and APM vol. 3, appendix E.
 
-use abi::barriers::{BarrierPlan, Barriers, Exposures, Setup, mode, setup};
+use abi::barriers::names::Setup;
+use abi::barriers::{BarrierPlan, Barriers, Exposures, mode, setup};
 use core::fmt;
 
 /// IA32_ARCH_CAPABILITIES.

@@ -4,10 +4,10 @@ use crate::arguments::Arguments;
 use crate::mistake::Mistake;
 use crate::{address, quota, terms};
 use abi::limits::Name;
-use abi::quota::Change;
 use abi::tenant::Tenant;
 use abi::terms::Terms;
 use abi::vm::Slot;
+use quota_words::Change;
 
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

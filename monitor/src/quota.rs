@@ -3,8 +3,8 @@
 use crate::host::Host;
 use abi::control::{ControlReply, status};
 use abi::limits::PAGE_SIZE;
-use abi::quota::{Beyond, Change};
-use quota_words::TenantChange;
+use abi::quota::Beyond;
+use quota_words::{Change, TenantChange};
 
 /// What `tenants` takes.
 pub(crate) const TAKES: &str = "[NAME vms=N memory=SIZE pool=SIZE wakes=N rate=SIZE]";

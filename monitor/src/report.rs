@@ -1,10 +1,11 @@
 //! How the core's answers are shown: one line of `key=value` each.
 
-use abi::barriers::Setup;
+use abi::barriers::names::Setup;
 use abi::charges::Charges;
-use abi::control::{ControlReply, policy_state, vm_state};
+use abi::control::{ControlReply, policy_state};
 use abi::limits::Name;
 use abi::share::UNLIMITED;
+use abi::words::state_word;
 use core::fmt::{Display, Formatter, Result};
 
 /// An answer as a line. `images` are the names of the images by index.
@@ -55,7 +56,7 @@ impl Display for Report<'_> {
                     vm.slot,
                     vm.generation,
                     self.images.get(image.index()).map_or("?", Name::as_str),
-                    vm_state::word(state),
+                    state_word(state),
                     claim.reserve,
                     claim.limit,
                     memory.saturating_add(metadata).saturating_add(tables),

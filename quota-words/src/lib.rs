@@ -2,9 +2,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod change;
+
+pub use change::Change;
+
 use abi::flow::Flow;
 use abi::limits::PAGE_SIZE;
-use abi::quota::{Change, Quota};
+use abi::quota::Quota;
 
 /// The word for no limit.
 pub const UNLIMITED: &str = "unlimited";

@@ -24,15 +24,7 @@ pub(crate) fn checked<M: Memory>(header: &M, slots: &M, count: u32) -> Result<(M
 
 /// Resets the ring with this header: moves its epoch, so that both ends drop to an empty ring. Only the ring's owner (the
 /// core) may do this, when an end has stopped for good and before its successor starts; it then rings both doorbells.
-/// Returns the new epoch.
-pub fn reset<M: Memory>(header: &M) -> Result<u32, AttachError> {
-    let header = header.header().ok_or(AttachError::Memory)?;
-    let epoch = header.load32::<EPOCH>().wrapping_add(1);
-    header.store32::<EPOCH>(epoch);
-    Ok(epoch)
-}
-
-/// As [`reset`], but believes nothing that stands in the header: the end that has stopped may have written every word of it,
+/// Believes nothing that stands in the header: the end that has stopped may have written every word of it,
 /// the epoch and the other end's index included. With an epoch that has been turned back, one that counts on would be the one
 /// in which the other end still is, and it would notice nothing; with indices for the epoch to come, the ring would begin in
 /// the middle.
@@ -61,6 +53,8 @@ pub(crate) struct ProducerEnd<M: Memory> {
     head: u32,
     /// Where the ring has gone on from when it was empty, as long as the consumer has not been seen behind that.
     wrap: Option<u32>,
+    // The core never sets it; a switch takes two instructions more where an end is as long as it would be without.
+    #[cfg_attr(not(feature = "beyond-core"), expect(dead_code))]
     waiting: bool,
 }
 
@@ -160,34 +154,12 @@ impl<M: Memory> ProducerEnd<M> {
     pub(crate) fn publish(&mut self) {
         self.header.store64::<TAIL>(IndexWord { epoch: self.epoch, index: self.tail }.pack());
     }
-
-    #[inline]
-    pub(crate) fn consumer_waits(&self) -> bool {
-        M::fence(Ordering::SeqCst);
-        self.header.load32::<CONSUMER_WAITS>() != 0
-    }
-
-    pub(crate) fn prepare_wait(&mut self, needed: u32) -> bool {
-        self.header.store32::<PRODUCER_WAITS>(1);
-        self.waiting = true;
-        M::fence(Ordering::SeqCst);
-        let moved = self.header.load32::<EPOCH>() != self.epoch;
-        // A lying consumer counts as a full ring: whoever waits for it sleeps until it tells the truth and rings.
-        let full = !moved && self.claimed().is_none_or(|used| self.capacity - used < needed);
-        if !full {
-            self.cancel_wait();
-        }
-        full
-    }
-
-    #[inline]
-    pub(crate) fn cancel_wait(&mut self) {
-        if self.waiting {
-            self.waiting = false;
-            self.header.store32::<PRODUCER_WAITS>(0);
-        }
-    }
 }
+
+/// What only ends outside the core need.
+#[cfg(feature = "beyond-core")]
+#[path = "sleep.rs"]
+pub mod sleep;
 
 /// What only rings of packets need.
 #[cfg(feature = "packet")]
@@ -203,6 +175,8 @@ pub(crate) struct ConsumerEnd<M: Memory, const WRAPS: bool> {
     pub(crate) head: u32,
     /// What the producer had filled when we last looked: `tail - head <= capacity` always.
     tail: u32,
+    // The core never sets it; a switch takes two instructions more where an end is as long as it would be without.
+    #[cfg_attr(not(feature = "beyond-core"), expect(dead_code))]
     waiting: bool,
 }
 
@@ -212,11 +186,6 @@ impl<M: Memory, const WRAPS: bool> ConsumerEnd<M, WRAPS> {
         let head = index_in(epoch, header.load64::<HEAD>());
         header.store32::<CONSUMER_WAITS>(0);
         ConsumerEnd { header, capacity, epoch, head, tail: head, waiting: false }
-    }
-
-    #[inline]
-    pub(crate) fn capacity(&self) -> u32 {
-        self.capacity
     }
 
     #[inline]
@@ -291,42 +260,6 @@ impl<M: Memory, const WRAPS: bool> ConsumerEnd<M, WRAPS> {
     #[inline]
     pub(crate) fn release(&mut self) {
         self.header.store64::<HEAD>(IndexWord { epoch: self.epoch, index: self.head }.pack());
-    }
-
-    /// Drops everything up to what the producer claims to have written, whatever that is.
-    pub(crate) fn skip_all(&mut self) -> Result<(), RingError> {
-        self.check_epoch()?;
-        self.head = index_in(self.epoch, self.header.load64::<TAIL>());
-        self.tail = self.head;
-        self.release();
-        Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn producer_waits(&self) -> bool {
-        M::fence(Ordering::SeqCst);
-        self.header.load32::<PRODUCER_WAITS>() != 0
-    }
-
-    pub(crate) fn prepare_wait(&mut self) -> bool {
-        self.header.store32::<CONSUMER_WAITS>(1);
-        self.waiting = true;
-        M::fence(Ordering::SeqCst);
-        let moved = self.header.load32::<EPOCH>() != self.epoch;
-        // A lying producer counts as an empty ring: its consumer sleeps until it tells the truth and rings.
-        let empty = !moved && self.claimed().is_none_or(|filled| filled == 0);
-        if !empty {
-            self.cancel_wait();
-        }
-        empty
-    }
-
-    #[inline]
-    pub(crate) fn cancel_wait(&mut self) {
-        if self.waiting {
-            self.waiting = false;
-            self.header.store32::<CONSUMER_WAITS>(0);
-        }
     }
 }
 

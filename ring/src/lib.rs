@@ -74,11 +74,19 @@ mod message;
 #[cfg(feature = "packet")]
 mod packet;
 #[cfg(feature = "packet")]
+mod packet_error;
+#[cfg(feature = "packet")]
 mod pages;
+#[cfg(feature = "packet")]
+mod text;
 
-pub use end::{reset, reset_to};
-pub use error::{AttachError, PeekError, PushError, ReserveError, RingError};
+pub use end::reset_to;
+#[cfg(feature = "beyond-core")]
+pub use end::sleep::reset;
+pub use error::{AttachError, PushError, RingError};
 pub use mem::{ByteMemory, HeaderWords, Memory, SharedHeader, SharedMemory, SharedSlots, SlotArray, SlotWords};
 pub use message::{Consumer, Producer};
 #[cfg(feature = "packet")]
 pub use packet::{PacketConsumer, PacketProducer, Record, Reservation};
+#[cfg(feature = "packet")]
+pub use packet_error::{PeekError, ReserveError};

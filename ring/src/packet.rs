@@ -1,9 +1,10 @@
 //! Rings of packet records: a header and up to some kilobytes in consecutive slots ([`abi::ring::PacketHeader`]).
 
 use crate::end::{ConsumerEnd, ProducerEnd, checked};
-use crate::error::{AttachError, PeekError, ReserveError, RingError};
+use crate::error::{AttachError, RingError};
 use crate::mem::{ByteMemory, SlotArray};
 use crate::message::split;
+use crate::packet_error::{PeekError, ReserveError};
 use crate::pages::Pages;
 use abi::ring::{
     PACKET_FRAME, PACKET_HEADER_BYTES, PACKET_PAD, PACKET_SEGMENTS, PAGE_SLOTS, PacketHeader, SLOT_BYTES, packet_slots,

@@ -95,7 +95,7 @@ async fn names(node: &Node, kind: Kind, done: &[&str], begun: &str) -> Vec<Strin
         Kind::Name => named(node, begun),
         Kind::Vm => vms(node, begun).await,
         Kind::State => {
-            let states = (vm_state::WAITING..=vm_state::PAUSED).map(vm_state::word).chain([STOPPED]);
+            let states = (vm_state::WAITING..=vm_state::PAUSED).map(abi::words::state_word).chain([STOPPED]);
             states.filter(|word| *word != "unknown").map(ToString::to_string).collect()
         }
         Kind::Level => LEVELS.map(ToString::to_string).to_vec(),

@@ -93,7 +93,7 @@ pub struct Vm {
 impl Vm {
     /// The word for its state.
     pub fn state_word(&self) -> &'static str {
-        vm_state::word(self.state)
+        abi::words::state_word(self.state)
     }
 
     /// As the core describes it.

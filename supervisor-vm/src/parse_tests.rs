@@ -1,9 +1,9 @@
 use super::*;
 use crate::query::Query;
 use abi::attachment::Attachment;
-use abi::quota::Change;
 use abi::tenant::Tenant;
 use proptest::prelude::*;
+use quota_words::Change;
 
 fn good(line: &str) -> Command {
     parse(line).expect(line).into_iter().next().expect("one").1

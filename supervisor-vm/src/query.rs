@@ -78,7 +78,7 @@ impl ListQuery for Query {
         match key {
             "state"
                 if value == STOPPED
-                    || (vm_state::WAITING..=vm_state::PAUSED).any(|state| vm_state::word(state) == value) =>
+                    || (vm_state::WAITING..=vm_state::PAUSED).any(|state| abi::words::state_word(state) == value) =>
             {
                 self.state = text;
             }

@@ -11,14 +11,14 @@ use crate::shown::shown;
 use abi::control::{ControlReply, ControlRequest, status};
 use abi::flow::Flow;
 use abi::limits::{LIVE_TENANTS, PAGE_SIZE};
-use abi::quota::{Beyond, Change, Quota};
+use abi::quota::{Beyond, Quota};
 use abi::tenant::Tenant;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use ilwaco::control::{Control, Error};
-use quota_words::TenantChange;
+use quota_words::{Change, TenantChange};
 use serde::Serialize;
 
 /// A tenant, as it is shown.

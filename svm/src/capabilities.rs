@@ -3,7 +3,8 @@
 use crate::cr::{self, VM_CR};
 use crate::error::Error;
 use crate::plan::{Intercepts, Plan};
-use backend::xstate::{self, AREA_BYTES};
+use backend::xcr0;
+use backend::xstate::AREA_BYTES;
 use x86::msr;
 
 const VM_CR_SVMDIS: u64 = 1 << 4;
@@ -111,7 +112,7 @@ impl Capabilities {
         if self.amd_features_more & 1 << 20 == 0 {
             return Err(Error::NoFeature("no-execute pages (CPUID.80000001h:EDX bit 20)"));
         }
-        let xcr0 = xstate::choose(self.xcr0, &self.xsave_ends, AREA_BYTES);
+        let xcr0 = xcr0::choose(self.xcr0, &self.xsave_ends, AREA_BYTES);
         let Some(xcr0) = xcr0.filter(|_| self.features & 1 << 26 != 0) else {
             return Err(Error::NoFeature("XSAVE (CPUID.1:ECX bit 26)"));
         };

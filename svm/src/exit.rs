@@ -32,9 +32,6 @@ pub mod code {
     pub const VMRUN: u64 = 0x80;
     pub const VMMCALL: u64 = 0x81;
     pub const VMLOAD: u64 = 0x82;
-    pub const VMSAVE: u64 = 0x83;
-    pub const STGI: u64 = 0x84;
-    pub const CLGI: u64 = 0x85;
     pub const SKINIT: u64 = 0x86;
     pub const RDTSCP: u64 = 0x87;
     pub const ICEBP: u64 = 0x88;

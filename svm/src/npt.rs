@@ -15,7 +15,6 @@ const NO_EXECUTE: u64 = 1 << 63;
 impl EntryFormat for NptEntry {
     const PRESENT: u64 = PRESENT;
     const TABLE: u64 = PRESENT | WRITE | USER;
-    const RIGHTS: u64 = WRITE | NO_EXECUTE;
     /// Write-back: PAT entry 0.
     const LEAF: u64 = 0;
     const ACCESSED: u64 = 1 << 5;
@@ -47,7 +46,7 @@ mod tests {
         assert_eq!(NptEntry::TABLE, 7);
         for rights in [Rights::READ, Rights::READ_EXECUTE, Rights::READ_WRITE, Rights::ALL] {
             assert_eq!(NptEntry::rights(NptEntry::bits(rights)), rights);
-            assert_eq!(NptEntry::bits(rights) & !NptEntry::RIGHTS, PRESENT | USER);
+            assert_eq!(NptEntry::bits(rights) & !(WRITE | NO_EXECUTE), PRESENT | USER);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Svm {
     /// MSRs of SYSCALL, SYSENTER and SWAPGS are taken from the CPU as they are now, and come back at every exit.
     ///
     /// # Safety
-    /// Ring 0, interrupts off, `plan` is this CPU's. The frames belong to the CPU until [`Svm::disable`]. The registers named
+    /// Ring 0, interrupts off, `plan` is this CPU's. The frames belong to the CPU for good. The registers named
     /// above have their final values.
     pub unsafe fn enable(plan: &Plan, frame: u64, frames_pointer: NonNull<u8>) -> Svm {
         // SAFETY: ring 0; the values are those of the registers with bits that only enable what the core does not use
@@ -98,17 +98,6 @@ impl Svm {
             frames: frame,
             not_send: PhantomData,
         }
-    }
-
-    /// Switch SVM off. Every `SvmVcpu` has been released.
-    pub fn disable(self) {
-        // SAFETY: this value is the proof of ring 0 with SVM on, and no guest is entered any more.
-        unsafe { msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) & !cr::EFER_SVME) };
-    }
-
-    /// What was decided about this CPU.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
     }
 
     /// Physical address of the VMCB that holds the core's own state for VMLOAD.

@@ -5,7 +5,8 @@ use crate::cr::{self, fixed};
 use crate::plan::{Controls, Plan};
 use crate::timer::counts_wrongly;
 use crate::unfit::Unfit;
-use backend::xstate::{self, AREA_BYTES};
+use backend::xcr0;
+use backend::xstate::AREA_BYTES;
 use x86::msr;
 
 const FEATURE_CONTROL_LOCK: u64 = 1 << 0;
@@ -147,7 +148,7 @@ impl Capabilities {
         if self.amd_features & 1 << 20 == 0 {
             return Err(Unfit::NoFeature("no-execute pages (CPUID.80000001h:EDX bit 20)"));
         }
-        let xcr0 = xstate::choose(self.xcr0, &self.xsave_ends, AREA_BYTES);
+        let xcr0 = xcr0::choose(self.xcr0, &self.xsave_ends, AREA_BYTES);
         let Some(xcr0) = xcr0.filter(|_| self.features & 1 << 26 != 0) else {
             return Err(Unfit::NoFeature("XSAVE (CPUID.1:ECX bit 26)"));
         };

@@ -16,7 +16,6 @@ const IGNORE_PAT: u64 = 1 << 6;
 impl EntryFormat for EptEntry {
     const PRESENT: u64 = READ | WRITE | EXECUTE;
     const TABLE: u64 = READ | WRITE | EXECUTE;
-    const RIGHTS: u64 = WRITE | EXECUTE;
     const LEAF: u64 = WRITE_BACK | IGNORE_PAT;
     const ACCESSED: u64 = 1 << 8;
     const DIRTY: u64 = 1 << 9;

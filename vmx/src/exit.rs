@@ -27,7 +27,6 @@ pub mod reason {
     pub const RDMSR: u32 = 31;
     pub const WRMSR: u32 = 32;
     pub const INVALID_GUEST_STATE: u32 = 33;
-    pub const MSR_LOADING: u32 = 34;
     pub const MWAIT: u32 = 36;
     pub const MONITOR: u32 = 39;
     pub const PAUSE: u32 = 40;
@@ -267,22 +266,6 @@ fn failed(raw: u64, resume_error: u64, details: &impl Details) -> Exit {
     // A launched VMCS: VMRESUME was the right one, VMLAUNCH could only complain that it was not.
     let error = if launch == LAUNCH_OF_LAUNCHED && resume != RESUME_OF_CLEAR { resume } else { launch };
     Exit::EntryFailure { error, detail: 0 }
-}
-
-/// What the `error` of an [`Exit::EntryFailure`] means: with bit 31, an exit reason (SDM vol. 3, 27.8); without, a
-/// VM-instruction error (SDM vol. 3, 31.4); 0 when no VMCS was loaded.
-pub fn entry_failure(error: u32) -> &'static str {
-    const INVALID_GUEST_STATE: u32 = ENTRY_FAILED | reason::INVALID_GUEST_STATE;
-    const MSR_LOADING: u32 = ENTRY_FAILED | reason::MSR_LOADING;
-    match error {
-        INVALID_GUEST_STATE => "invalid guest state",
-        MSR_LOADING => "MSR loading failed",
-        0 => "no VMCS is loaded",
-        7 => "invalid control fields",
-        8 => "invalid host state",
-        26 => "blocked by MOV SS",
-        _ => "VM-instruction error",
-    }
 }
 
 #[cfg(test)]

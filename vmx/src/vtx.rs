@@ -50,7 +50,7 @@ impl Vtx {
     /// [`Error::FixedBits`] or [`Error::Instruction`].
     ///
     /// # Safety
-    /// Ring 0, interrupts off, `plan` is this CPU's. The frame belongs to the CPU until [`Vtx::disable`]. The registers
+    /// Ring 0, interrupts off, `plan` is this CPU's. The frame belongs to the CPU for good. The registers
     /// named above have their final values, and `host_cr3` maps what the core needs.
     pub unsafe fn enable(plan: &Plan, frame: u64, frame_pointer: NonNull<u8>, host_cr3: u64) -> Result<Vtx, Error> {
         let [must, _] = plan.host_cr0;
@@ -89,17 +89,6 @@ impl Vtx {
             host: unsafe { HostState::read(cr0, host_cr3, cr4) },
             not_send: PhantomData,
         })
-    }
-
-    /// Leave VMX operation. Every `VtxVcpu` has been released.
-    pub fn disable(self) {
-        // SAFETY: this value is the proof of being in VMX root operation.
-        unsafe { asm!("vmxoff", options(nostack)) };
-    }
-
-    /// What was decided about this CPU.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
     }
 
     /// Make the VMCS at `physical` current, unless it is. 0 stands for none.

@@ -13,7 +13,6 @@ pub struct FakeFormat;
 impl EntryFormat for FakeFormat {
     const PRESENT: u64 = READ | WRITE | EXECUTE;
     const TABLE: u64 = READ | WRITE | EXECUTE;
-    const RIGHTS: u64 = WRITE | EXECUTE;
     const LEAF: u64 = 0;
     const ACCESSED: u64 = 1 << 8;
     const DIRTY: u64 = 1 << 9;

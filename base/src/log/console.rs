@@ -9,10 +9,10 @@ use super::history;
 use super::queue::{ENTRIES, Queue};
 use super::serial::{Line, Serial, Uart};
 use crate::memory::PhysAddr;
-use abi::boot::{self, screen};
+use abi::boot::Screen;
+use abi::boot::screen::{PIXELS, TEXT};
 use abi::log::Record;
 use core::fmt;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 use x86::io::{inb, outb};
@@ -43,17 +43,6 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     buffered: false,
     waiting: Queue::new(),
 });
-
-/// What the screen is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Screen {
-    /// There is none, or none that the core can use.
-    None,
-    /// EGA text.
-    Text,
-    /// Pixels.
-    Pixels(Mode),
-}
 
 /// State of the outputs.
 pub(super) struct Console {
@@ -88,62 +77,20 @@ pub(super) fn open_lines() {
     console.debug_port = read(DEBUG_PORT) == 0xe9;
 }
 
-/// Opens the screen, dark. A framebuffer has still to be mapped ([`framebuffer_at`]).
-pub(super) fn open_screen(screen: Screen, glyphs: &'static Glyphs) {
-    let mut console = CONSOLE.lock();
-    console.screen = screen == Screen::Text;
-    match screen {
-        Screen::None => {}
-        Screen::Text => (0..ROWS).for_each(clear),
-        Screen::Pixels(mode) => console.framebuffer.open(mode, glyphs),
-    }
-}
-
-/// Writes down the screen and what it shows, for [`resume_screen`] of another program; `pixels` is where that one sees a framebuffer.
-pub fn save_screen(to: &mut boot::Screen, pixels: Option<NonNull<u8>>) {
-    let Some(console) = CONSOLE.try_lock() else { return };
-    to.kind = if console.screen { screen::TEXT } else { screen::NONE };
-    if let (Some(mode), Some(pixels)) = (console.framebuffer.mode(), pixels) {
-        (to.kind, to.pitch, to.width, to.height) = (screen::PIXELS, mode.pitch, mode.width, mode.height);
-        to.colors = mode.colors;
-        to.pixels = pixels.as_ptr().addr() as u64;
-        to.text = *console.framebuffer.shown();
-    }
-}
-
 /// Goes on with the screen as another program has left it.
 ///
 /// # Safety
 /// A framebuffer's pixels are mapped for good where `from` says, and nobody else uses them.
-pub unsafe fn resume_screen(from: &boot::Screen, glyphs: &'static Glyphs) {
+pub unsafe fn resume_screen(from: &Screen, glyphs: &'static Glyphs) {
     let Some(mut console) = CONSOLE.try_lock() else { return };
-    console.screen = from.kind == screen::TEXT;
+    console.screen = from.kind == TEXT;
     console.column = COLUMNS;
-    if from.kind == screen::PIXELS {
-        let &boot::Screen { pitch, width, height, colors, .. } = from;
+    if from.kind == PIXELS {
+        let &Screen { pitch, width, height, colors, .. } = from;
         console.framebuffer.open(Mode { address: PhysAddr::new(0), pitch, width, height, colors }, glyphs);
         console.framebuffer.resume(&from.text);
         // SAFETY: upheld by the caller.
         unsafe { console.framebuffer.map(crate::memory::phys::index(from.pixels)) };
-    }
-}
-
-/// The framebuffer that the log is shown on: its first byte, its bytes, and its characters in a row and rows.
-pub fn framebuffer() -> Option<(PhysAddr, u64, (usize, usize))> {
-    let console = CONSOLE.try_lock()?;
-    let mode = console.framebuffer.mode()?;
-    Some((mode.address, mode.bytes()?, console.framebuffer.size()))
-}
-
-/// The framebuffer is mapped at `at` from now on; without it there is no screen until the next call.
-///
-/// # Safety
-/// As many bytes as [`framebuffer`] says are mapped there and stay so until the next call; nobody else uses them.
-pub unsafe fn framebuffer_at(at: Option<NonNull<u8>>) {
-    if let Some(mut console) = CONSOLE.try_lock() {
-        // SAFETY: upheld by the caller.
-        unsafe { console.framebuffer.map(at.map_or(0, |at| at.as_ptr().expose_provenance())) };
-        console.framebuffer.paint(usize::MAX);
     }
 }
 
@@ -371,3 +318,7 @@ fn scroll() {
     }
     clear(ROWS - 1);
 }
+
+#[cfg(any(test, feature = "boot"))]
+#[path = "screen.rs"]
+pub(super) mod screen;

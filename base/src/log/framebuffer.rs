@@ -107,21 +107,6 @@ impl Framebuffer {
         self.dark = true;
     }
 
-    /// What the pixels show, row by row from the top.
-    pub fn shown(&self) -> &Text {
-        &self.shown
-    }
-
-    /// What was opened.
-    pub fn mode(&self) -> Option<Mode> {
-        (self.columns > 0).then_some(self.mode)
-    }
-
-    /// Characters in a row, and rows.
-    pub fn size(&self) -> (usize, usize) {
-        (self.columns, self.rows)
-    }
-
     /// The pixels are at `base` from now on; at 0 there are none for the time being. The first time they are made dark.
     ///
     /// # Safety
@@ -228,6 +213,10 @@ fn color(intensity: u8, colors: [u8; 3]) -> u32 {
     let value = u32::from(intensity) * BRIGHTNESS / 0xff;
     colors.iter().fold(0, |pixel, bit| pixel | value << bit)
 }
+
+#[cfg(any(test, feature = "boot"))]
+#[path = "opened.rs"]
+mod opened;
 
 #[cfg(test)]
 #[path = "framebuffer_test.rs"]

@@ -54,14 +54,6 @@ pub fn history(from: u64, to: &mut [u8]) -> Stretch {
     HISTORY.read(from, to)
 }
 
-/// Writes down the last of the log for [`resume_history`] of another program.
-pub fn save_history(to: &mut Said) {
-    let most = to.text.len() as u64;
-    let len = HISTORY.read(HISTORY.end.load(Relaxed).saturating_sub(most), &mut to.text).len;
-    // At most the text's length.
-    to.bytes = u32::try_from(len).unwrap_or(0);
-}
-
 /// Goes on with the history as another program has left it.
 pub fn resume_history(from: &Said) {
     from.text().iter().copied().for_each(keep);
@@ -73,8 +65,13 @@ pub fn keep_in_history(bytes: &[u8]) {
     bytes.iter().copied().for_each(keep);
 }
 
+#[cfg(any(test, feature = "boot"))]
+#[path = "saved.rs"]
+pub(super) mod saved;
+
 #[cfg(test)]
 mod tests {
+    use super::saved::save_history;
     use super::*;
 
     #[test]

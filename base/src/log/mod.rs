@@ -12,14 +12,15 @@ mod queue;
 mod serial;
 mod stretch;
 
-pub use console::{
-    Screen, flush, framebuffer, framebuffer_at, has_room, has_room_for_components, is_waiting, pump, resume_screen,
-    save_screen, set_buffered,
-};
+#[cfg(any(test, feature = "boot"))]
+pub use console::screen::{Screen, framebuffer, framebuffer_at, open_screen, save_screen};
+pub use console::{flush, has_room, has_room_for_components, is_waiting, pump, resume_screen, set_buffered};
 pub use framebuffer::{Glyphs, Mode};
 #[cfg(any(test, feature = "fake"))]
 pub use history::keep_in_history;
-pub use history::{history, resume_history, save_history};
+#[cfg(any(test, feature = "boot"))]
+pub use history::saved::save_history;
+pub use history::{history, resume_history};
 pub use rate_limit::RateLimit;
 pub use stretch::Stretch;
 
@@ -43,11 +44,6 @@ pub fn init() {
     // Fails only when there is a logger already, and then it is this one.
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(LevelFilter::Info);
-}
-
-/// Opens the screen.
-pub fn open_screen(screen: Screen, glyphs: &'static Glyphs) {
-    console::open_screen(screen, glyphs);
 }
 
 /// When the log was opened.

@@ -133,6 +133,7 @@ pub struct Frames {
     /// First frame of the list of those that hold zeros.
     wiped: u32,
     /// How many have come onto that list since boot.
+    #[cfg(any(test, feature = "fake"))]
     wipes: u64,
     extents: heapless::Vec<Extent, MAX_EXTENTS>,
     current: usize,
@@ -169,6 +170,7 @@ impl Frames {
             table,
             free: END,
             wiped: END,
+            #[cfg(any(test, feature = "fake"))]
             wipes: 0,
             extents: heapless::Vec::new(),
             current: 0,
@@ -317,6 +319,7 @@ impl Frames {
     }
 
     /// Frames that [`Frames::wipe`] has filled since boot.
+    #[cfg(any(test, feature = "fake"))]
     pub fn wipes(&self) -> u64 {
         self.wipes
     }
@@ -331,7 +334,10 @@ impl Frames {
             if entry.tag == Owner::Free.tag() {
                 entry.page = self.wiped;
                 self.wiped = number;
-                self.wipes += 1;
+                #[cfg(any(test, feature = "fake"))]
+                {
+                    self.wipes += 1;
+                }
                 let frame = PhysAddr::from_frame(number.into());
                 #[cfg(any(test, feature = "fake"))]
                 super::phys::fake::check_poison(frame);
@@ -517,37 +523,10 @@ impl Frames {
         self.table.len()
     }
 
-    /// Where the table lies, in the direct map.
-    #[must_use]
-    pub fn place(&self) -> PhysAddr {
-        PhysAddr::of(self.table.as_ptr())
-    }
-
     /// Whether it describes none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
-    }
-
-    /// Frames that lie one behind the other and have the same owner, from the frame `first` on: the owner, and the first frame behind
-    /// them. `None` beyond the table.
-    pub fn run(&self, first: u64) -> Option<(Owner, u64)> {
-        let rest = self.table.get(index(first)..)?;
-        let tag = rest.first()?.tag;
-        let frames = rest.iter().position(|entry| entry.tag != tag).unwrap_or(rest.len());
-        Some((Owner::from_tag(tag), first + frames as u64))
-    }
-
-    /// Changes the owner of the frames `first..end`, as far as they are `from`'s. At boot only; neither is [`Owner::Free`].
-    pub fn hand_over(&mut self, first: u64, end: u64, from: Owner, to: Owner) {
-        let end = end.min(self.table.len() as u64);
-        for number in first..end {
-            let entry = &mut self.table[index(number)];
-            if entry.tag == from.tag() && from != Owner::Free && to != Owner::Free {
-                entry.tag = to.tag();
-                self.count(from.class(), to.class(), 1);
-            }
-        }
     }
 
     /// Frees those of the frames `first..end` that are `owner`'s, and returns how many there were. At boot only.
@@ -563,6 +542,10 @@ impl Frames {
         self.free_frames() - before
     }
 }
+
+#[cfg(any(test, feature = "boot"))]
+#[path = "frames_boot.rs"]
+mod boot;
 
 #[cold]
 fn report(error: &WrongOwner) {

@@ -106,27 +106,15 @@ impl AddressSpace {
         if at >= LOWER_HALF_END { None } else { self.tables.walk(at) }
     }
 
-    /// Returns the tables to the frame table; what they mapped stays with its owner. The space must not be loaded.
-    pub fn destroy(self, frames: &mut Frames) {
-        self.tables.free_tables(frames, UPPER_HALF);
-    }
-
     /// Checks this space, the shared half included.
     pub fn audit(&self) -> WxReport {
         audit(&self.tables)
     }
-
-    /// Maps one page writable and executable, past the check: `selftest=wx` shows with it that the audit finds such a page. In the test
-    /// image only.
-    ///
-    /// # Errors
-    /// [`MapError`].
-    #[cfg(any(test, feature = "selftest"))]
-    pub fn map_bad_for_selftest(&mut self, frames: &mut Frames, at: u64, frame: PhysAddr) -> Result<(), MapError> {
-        let flags = MapFlags { write: true, execute: true, user: true, ..MapFlags::default() };
-        self.tables.map_unchecked(frames, at, frame, Size::Small, flags)
-    }
 }
+
+#[cfg(any(test, feature = "selftest"))]
+#[path = "scratch.rs"]
+mod scratch;
 
 pub(super) fn audit<M: TableMemory>(tables: &Tables<M>) -> WxReport {
     let mut report = WxReport::default();

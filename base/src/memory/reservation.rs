@@ -58,6 +58,7 @@ impl Reservation {
     }
 
     /// Frames that it may hold now.
+    #[cfg(test)]
     pub fn limit(&self) -> u32 {
         self.limit
     }

@@ -242,29 +242,6 @@ impl<M: TableMemory> Tables<M> {
         Ok(())
     }
 
-    /// Maps `bytes` from `frame` on at `address` (all whole pages) with the largest leaves that fit, up to `largest`.
-    pub fn map_range(
-        &mut self,
-        frames: &mut Frames,
-        address: u64,
-        frame: PhysAddr,
-        bytes: u64,
-        largest: Size,
-        flags: MapFlags,
-    ) -> Result<(), MapError> {
-        let mut done = 0;
-        while done < bytes {
-            let (to, from) = (address + done, frame.offset(done));
-            let fits = |size: Size| {
-                size <= largest && (to | from.as_u64()) & (size.bytes() - 1) == 0 && bytes - done >= size.bytes()
-            };
-            let size = [Size::Huge, Size::Large].into_iter().find(|&size| fits(size)).unwrap_or(Size::Small);
-            self.map(frames, to, from, size, flags)?;
-            done += size.bytes();
-        }
-        Ok(())
-    }
-
     /// Removes the 4 KiB leaf at `address` and returns its frame; the tables stay. The caller invalidates the TLB.
     pub fn unmap(&mut self, address: u64) -> Option<PhysAddr> {
         let mut table = self.root;
@@ -329,32 +306,14 @@ impl<M: TableMemory> Tables<M> {
             self.set(self.root, at, entry);
         }
     }
-
-    /// Returns the tables below the topmost entries `..end`, and the topmost table, to the frame table. Leaves stay with
-    /// whoever owns them.
-    pub(super) fn free_tables(self, frames: &mut Frames, end: usize) {
-        for at in 0..end {
-            let entry = self.entry(self.root, at);
-            if entry & PRESENT != 0 {
-                self.free_below(frames, PhysAddr::new(entry & ADDRESS), 2);
-            }
-        }
-        // A wrong owner was logged by `free`; there is nothing to undo.
-        frames.free(self.root, self.owner);
-    }
-
-    fn free_below(&self, frames: &mut Frames, table: PhysAddr, level: u32) {
-        if level > 0 {
-            for at in 0..ENTRIES {
-                let entry = self.entry(table, at);
-                if entry & PRESENT != 0 && entry & LARGE == 0 {
-                    self.free_below(frames, PhysAddr::new(entry & ADDRESS), level - 1);
-                }
-            }
-        }
-        frames.free(table, self.owner);
-    }
 }
+
+#[cfg(any(test, feature = "selftest"))]
+#[path = "gone.rs"]
+mod gone;
+#[cfg(any(test, feature = "boot"))]
+#[path = "ranges.rs"]
+mod ranges;
 
 fn leaf(address: u64, level: u32, entry: u64, allow: u64, forbid: u64) -> Leaf {
     let bytes = PAGE_SIZE << (9 * level);

@@ -342,7 +342,13 @@ impl Net {
 
     /// Those whose bits are set on every level, as a component finds them.
     fn take_kicks(&self, memory: &SharedMemory, calls: &mut VecDeque<[u64; 4]>) {
-        let words: Vec<_> = (0..memory.len() / 8).map(|word| memory.swap64(word * 8, 0).expect("a word")).collect();
+        let words: Vec<_> = (0..memory.len() / 8)
+            .map(|word| {
+                let bits = memory.load64(word * 8).expect("a word");
+                memory.store64(word * 8, 0).expect("a word");
+                bits
+            })
+            .collect();
         let is_set = |from: usize, bit: usize| words[from / 8 + bit / 64] >> (bit % 64) & 1 != 0;
         for (vm, seat) in &self.attached {
             let seat = seat.index();

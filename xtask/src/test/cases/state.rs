@@ -87,7 +87,7 @@ fn is_as_put(state: &VcpuState, level: Level) -> Result<()> {
     let found = [general.rdi, general.rbx, general.rdx, general.rbp, general.r8, general.r14];
     let put = [0x0505, 0x0202, 0x0303, 0x0606, 0x0808, 0x1414].map(|n: u64| n << 48 | 0x5a5a_5a5a << 16 | n);
     ensure(found == put && general.rax == 0, || format!("{general:x?}"))?;
-    ensure(state.level == level.raw(), || format!("level {} instead of {}", state.level, level.name()))?;
+    ensure(state.level == level.raw(), || format!("level {} instead of {level:?}", state.level))?;
     ensure(state.rflags == 0xad7, || format!("rflags {:#x}", state.rflags))?;
     ensure(state.cr2 == 0x4444_2222_2222 && state.cr3 == 0x2000, || format!("{:#x} {:#x}", state.cr2, state.cr3))?;
     let bases = [state.fs_base, state.gs_base, state.kernel_gs_base];
