@@ -43,10 +43,10 @@ messages! {
         0x40b Share { slot: Slot },
         /// Kill a component; it is restarted from its module. Answered by `Done`.
         0x406 Kill { component: u16 },
-        /// One of the policies that can fill a component's role, by their numbers. Answered by `Policy`, or `Done` with
-        /// [`status::NOT_FOUND`].
+        /// One of the policies that can fill a component's role, by their numbers; or, of [`GATEKEEPER`], one of the ways to choose among VMs that wait. Answered
+        /// by `Policy`, or `Done` with [`status::NOT_FOUND`].
         0x40c Policy { component: u16, policy: u16 },
-        /// Replace a component's policy while all goes on. Answered by `Done` when the other one has been started, or when it
+        /// Replace a component's policy, or the gatekeeper's way, while all goes on. Answered by `Done` when the other one has been started, or when it
         /// cannot be: [`status::NOT_FOUND`], [`status::NO_MODULE`], [`status::BAD_MODULE`], [`status::BUSY`].
         0x40d Swap { component: u16, policy: u16 },
         /// Create a VM from an image, at this address (0: it asks DHCP), with these boot arguments, which are all that it gets: its
@@ -303,6 +303,13 @@ pub mod status {
     /// A VM may not: an image that controls the machine names the virtual disk as its own, or the VM's own image is not for reading virtual disks.
     pub const NOT_ALLOWED: u32 = 29;
 }
+
+/// The number, beyond those of components, under which the gatekeeper's ways ([`crate::sched::Admission`]) are policies, and the name that they have there.
+// Eight.
+#[allow(clippy::cast_possible_truncation)]
+pub const GATEKEEPER: u16 = crate::limits::MAX_COMPONENTS as u16;
+/// See [`GATEKEEPER`].
+pub const GATEKEEPER_NAME: &str = "gatekeeper";
 
 /// Values of [`ControlReply::Policy::state`].
 pub mod policy_state {

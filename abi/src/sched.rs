@@ -25,6 +25,8 @@ messages! {
         0x206 Room { room: Room },
         /// No room can be made for a VM that waits, as long as others do not come in that make room by it, or at all: it is behind all others now.
         0x207 Later { vm: VmId },
+        /// VMs that wait are chosen in this way from now on. They wait on.
+        0x208 Gatekeeper { admission: Admission },
     }
 }
 

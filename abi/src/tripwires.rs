@@ -211,6 +211,7 @@ fn messages_survive_the_ring() {
         sched::SchedEvent::Ended { vm, seat: Some(seat), room },
         sched::SchedEvent::Room { room },
         sched::SchedEvent::Later { vm },
+        sched::SchedEvent::Gatekeeper { admission: sched::Admission::WorkingSet },
     ] {
         assert_eq!(sched::SchedEvent::try_from(&Message::from(event)), Ok(event));
     }

@@ -9,7 +9,7 @@ use crate::quota;
 use crate::refusal;
 use crate::report::Report;
 use crate::step::{Job, Step, Walk};
-use abi::control::{ControlReply, ControlRequest, status};
+use abi::control::{ControlReply, ControlRequest, GATEKEEPER, status};
 use abi::guest::BOOT_ARGS_MAX;
 use abi::limits::{LIVE_IMAGES, LIVE_TENANTS, MAX_COMPONENTS, MAX_POLICIES, Name};
 use abi::message::Message;
@@ -596,14 +596,16 @@ fn first_step(command: Command) -> Step {
     }
 }
 
-/// Policies are numbered from component to component.
+/// Those who have policies: the components and, behind them, the gatekeeper.
+const HOLDERS: usize = GATEKEEPER as usize + 1;
+/// Policies are numbered from one of them to the next.
 // They are few.
 #[allow(clippy::cast_possible_truncation)]
-const POLICY_END: u32 = (MAX_COMPONENTS * MAX_POLICIES) as u32;
+const POLICY_END: u32 = (HOLDERS * MAX_POLICIES) as u32;
 
 /// The numbers of component and policy with this number among all.
 fn policy_at(index: u32) -> (u16, u16) {
-    let each = POLICY_END / u32::try_from(MAX_COMPONENTS).unwrap_or(1);
+    let each = POLICY_END / u32::try_from(HOLDERS).unwrap_or(1);
     let small = |number| u16::try_from(number).unwrap_or(u16::MAX);
     (small(index / each), small(index % each))
 }

@@ -3,7 +3,9 @@
 use super::*;
 use crate::host::Asked;
 use abi::charges::{Charges, DiskUse, Traffic};
+use abi::control::GATEKEEPER_NAME;
 use abi::flow::Flow;
+use abi::sched::Admission;
 use core::fmt::Arguments;
 
 /// A core with a few VMs, images and components, and the console's output.
@@ -335,10 +337,13 @@ impl Core {
                 None => missing,
             }],
             ControlRequest::Policy { component, policy } => {
-                let policies = POLICIES.get(usize::from(component)).copied().unwrap_or_default();
+                let policies = match component {
+                    GATEKEEPER => &Admission::NAMES[..],
+                    component => POLICIES.get(usize::from(component)).copied().unwrap_or_default(),
+                };
                 vec![match of(policies, policy.into()) {
                     Some(name_of) => ControlReply::Policy {
-                        component: name(COMPONENTS[usize::from(component)]),
+                        component: name(COMPONENTS.get(usize::from(component)).unwrap_or(&GATEKEEPER_NAME)),
                         name: name_of,
                         policies: u16::try_from(policies.len()).expect("few"),
                         state: policy + 1,

@@ -7,6 +7,7 @@ use super::*;
 use abi::addresses::Net;
 use abi::barriers::{BarrierPlan, Barriers, Exposures};
 use abi::claim::Claim;
+use abi::control::GATEKEEPER;
 use abi::disk::{DiskReply, DiskRequest};
 use abi::share::Share;
 use abi::tenant::Tenant;
@@ -279,6 +280,9 @@ fn policies_are_listed() {
             "policy component=sched name=stride state=runs",
             "policy component=sched name=fair state=missing",
             "policy component=sched name=bad state=refused",
+            "policy component=gatekeeper name=fifo state=ready",
+            "policy component=gatekeeper name=working-set state=runs",
+            "policy component=gatekeeper name=deadline state=missing",
             "done policy"
         ]
     );
@@ -291,15 +295,17 @@ fn policies_are_replaced_by_name() {
     assert_eq!(run(&mut session, &mut core, "policy sched stride"), ["done policy"]);
     assert_eq!(run(&mut session, &mut core, "policy netmux round-robin"), ["done policy"]);
     assert_eq!(run(&mut session, &mut core, "policy pager demand"), ["done policy"]);
-    assert_eq!(core.swapped, [(2, 1), (0, 0), (1, 0)]);
+    assert_eq!(run(&mut session, &mut core, "policy gatekeeper deadline"), ["done policy"]);
+    assert_eq!(core.swapped, [(2, 1), (0, 0), (1, 0), (GATEKEEPER, 2)]);
     for (line, said) in [
         ("policy core stride", "error policy: no component core; \"policy\" lists them"),
         ("policy sched drr", "error policy: sched has no policy drr; it has lottery, stride, fair, bad"),
+        ("policy gatekeeper fair", "error policy: gatekeeper has no policy fair; it has fifo, working-set, deadline"),
         ("policy pager stride", "error policy: pager has no policies to choose from, only demand"),
     ] {
         assert_eq!(run(&mut session, &mut core, line), [said]);
     }
-    assert_eq!(core.swapped.len(), 3);
+    assert_eq!(core.swapped.len(), 4);
     for (status, said) in [
         (status::NO_MODULE, "error policy: the module of fair was not loaded at boot; add it to the boot entry"),
         (status::BAD_MODULE, "error policy: the module of fair was refused at boot, the log says why; rebuild it"),

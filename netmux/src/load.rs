@@ -53,7 +53,7 @@ pub fn run(component: &Component) -> ! {
         let Some(plan) = Plan::read(info.policy.as_str(), tables.slots()) else {
             panic!(
                 "the policy is called ask-RATE-COUNT-VMS, sweep-RATE-SYNS, zipf-EXPONENT-RATE-THOUSANDS, curve-EXPONENT-RATE-THOUSANDS, \
-                 get-DOCUMENT-CLIENTS-TIMES-VMS, all-..., one-..., far-... or play-PLAYERS-SECONDS-VMS, and not {}",
+                 get-DOCUMENT-CLIENTS-TIMES-VMS, all-..., ack-..., one-..., far-... or play-PLAYERS-SECONDS-VMS, and not {}",
                 info.policy.as_str()
             )
         };

@@ -61,8 +61,9 @@ pub struct Gatekeeper {
     popular: List<Slot>,
     admission: Admission,
     working_set: WorkingSet,
-    /// Ticks of the TSC in one of the gatekeeper's, and the time.
+    /// Ticks of the TSC in one of the gatekeeper's, the TSC at which its time was 0, if that is known, and the time.
     tick: u64,
+    zero: Option<u64>,
     now: u32,
     /// VMs that have left.
     departures: u32,
@@ -97,6 +98,7 @@ impl Gatekeeper {
             admission: Admission::default(),
             working_set: WorkingSet::default(),
             tick: 1,
+            zero: None,
             now: 0,
             departures: 0,
             unheld: List::new(),
@@ -117,7 +119,15 @@ impl Gatekeeper {
     /// Sets who is chosen from now on, and how long a quantum is, in ticks of the TSC. Nobody waits.
     pub fn set_admission(&mut self, admission: Admission, quantum_ticks: u64) {
         self.admission = admission;
-        self.tick = (quantum_ticks / u64::from(TICKS_PER_QUANTUM)).max(1);
+        (self.tick, self.zero) = ((quantum_ticks / u64::from(TICKS_PER_QUANTUM)).max(1), None);
+    }
+
+    /// Sets who is chosen from now on, of those that wait, too. They keep their order, and those that were popular come first.
+    pub fn change(&mut self, admission: Admission) {
+        self.admission = admission;
+        self.working_set.reset();
+        // Its time goes on from where it stood, or who has asked meanwhile were due at another time than who asks next.
+        self.zero = None;
     }
 
     /// It is `now`, by the TSC.
@@ -125,8 +135,9 @@ impl Gatekeeper {
     pub fn set_time(&mut self, now: u64) {
         // Nobody looks at it otherwise, and a division takes long.
         if self.admission == Admission::Deadline {
+            let zero = *self.zero.get_or_insert(now.wrapping_sub(u64::from(self.now).wrapping_mul(self.tick)));
             // Cut on purpose: only differences are looked at.
-            self.now = u32::try_from((now / self.tick) & u64::from(u32::MAX)).unwrap_or(0);
+            self.now = u32::try_from((now.wrapping_sub(zero) / self.tick) & u64::from(u32::MAX)).unwrap_or(0);
         }
     }
 
@@ -271,8 +282,9 @@ impl Gatekeeper {
         let frames = free.frames.saturating_sub(promised.frames);
         let fits = |index: Slot| u64::from(self.slots[index.index()].frames) <= frames;
         let index = match self.admission {
-            Admission::WorkingSet => self.working_set.next(self.waiting.in_turn(), fits),
-            Admission::Fifo | Admission::Deadline => fifo::next(self.first(), fits),
+            // Those that were popular before a change are not many, and nobody joins them.
+            Admission::WorkingSet if self.popular.is_empty() => self.working_set.next(self.waiting.in_turn(), fits),
+            _ => fifo::next(self.first(), fits),
         }?;
         self.take_out(index);
         let slot = &mut self.slots[index.index()];
@@ -287,12 +299,12 @@ impl Gatekeeper {
     /// Whose turn it is.
     #[inline]
     fn first(&self) -> Option<Slot> {
-        let cold = self.waiting.first();
+        let (popular, cold) = (self.popular.first(), self.waiting.first());
         if self.admission != Admission::Deadline {
-            return cold;
+            return popular.or(cold);
         }
         let asked = |index: Slot| (index, self.slots[index.index()].at);
-        deadline::first(self.popular.first().map(asked), cold.map(asked))
+        deadline::first(popular.map(asked), cold.map(asked))
     }
 
     /// Takes somebody out of the queues of those that wait.

@@ -303,6 +303,7 @@ enum Step {
     Ended(VmId, u64),
     Later(VmId),
     Time(u64),
+    Change(usize),
     Admit,
 }
 
@@ -321,6 +322,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (vm(), frames()).prop_map(|(vm, free)| Step::Ended(vm, free)),
         1 => vm().prop_map(Step::Later),
         1 => any::<u64>().prop_map(Step::Time),
+        1 => (0_usize..3).prop_map(Step::Change),
         6 => Just(Step::Admit),
     ]
 }
@@ -342,6 +344,7 @@ proptest! {
                 Step::Ended(vm, free) => gate.ended(vm, room(free)),
                 Step::Later(vm) => gate.later(vm),
                 Step::Time(now) => gate.set_time(now),
+                Step::Change(way) => gate.change(Admission::ALL[way]),
                 Step::Admit => {
                     gate.hold();
                     gate.admit();
@@ -454,9 +457,18 @@ proptest! {
     }
 }
 
+/// The TSC is no small number when a scheduler starts; here its gatekeeper's time would be one that 32 bits, with a sign, take for the past.
+const SINCE_BOOT: u64 = 3 << 30 << 7;
+
 /// Rounds until a large VM that has never been in comes in, beside so many small ones that ask again as soon as they have been in; `before` of them asked
-/// before it. In every fourth round there is room for it, in the others for a small one. A round takes a tick of the gatekeeper.
-fn rounds_until_the_large_one_is_in(admission: Admission, small: u32, before: u32) -> u32 {
+/// before it. In every fourth round there is room for it, in the others for a small one. A round takes a tick of the gatekeeper. `changes` says from which round
+/// on they are chosen otherwise.
+fn rounds_until_the_large_one_is_in(
+    admission: Admission,
+    small: u32,
+    before: u32,
+    changes: &[(u32, Admission)],
+) -> u32 {
     let (mut gate, large) = (gatekeeper_by(admission, 640), vm(200));
     let ask = |gate: &mut Gatekeeper, vm: VmId| {
         let frames = if vm == large { 20 } else { 10 };
@@ -466,7 +478,8 @@ fn rounds_until_the_large_one_is_in(admission: Admission, small: u32, before: u3
     ask(&mut gate, large);
     (before..small).for_each(|index| ask(&mut gate, vm(index)));
     for round in 0..10_000 {
-        gate.set_time(u64::from(round) * 100);
+        changes.iter().filter(|change| change.0 == round).for_each(|change| gate.change(change.1));
+        gate.set_time(SINCE_BOOT + u64::from(round) * 100);
         gate.has_room(Room { frames: if round % 4 == 3 { 20 } else { 10 }, seats: 1 });
         for slot in admitted(&mut gate) {
             if slot == large.slot.number() {
@@ -485,13 +498,57 @@ proptest! {
     #[test]
     fn nobody_waits_for_ever(small in 0_u32..150, share in 0_u32..=100) {
         let before = small * share / 100;
-        let of = |admission| rounds_until_the_large_one_is_in(admission, small, before);
+        let of = |admission| rounds_until_the_large_one_is_in(admission, small, before, &[]);
         prop_assert!(of(Admission::Fifo) <= before + 4);
         // It may be passed while it is first, and nobody is before it when those have come in that were.
         prop_assert!(of(Admission::WorkingSet) <= before + working_set::PASSES + 4);
         // Until it is due; then whoever asked before it, or is due before it.
         prop_assert!(of(Admission::Deadline) <= deadline::PATIENCE + small + 4);
     }
+
+    /// Nor when they are chosen in other ways meanwhile: each change costs as much again at the most.
+    #[test]
+    fn nobody_waits_for_ever_when_that_changes(
+        small in 0_u32..150,
+        share in 0_u32..=100,
+        first in 0_usize..3,
+        changes in prop::collection::vec((0_u32..300, 0_usize..3), 1..4),
+    ) {
+        let changes: Vec<_> = changes.into_iter().map(|(round, way)| (round, Admission::ALL[way])).collect();
+        let rounds = rounds_until_the_large_one_is_in(Admission::ALL[first], small, small * share / 100, &changes);
+        let times = u32::try_from(changes.len()).expect("few") + 1;
+        prop_assert!(rounds <= times * (deadline::PATIENCE + working_set::PASSES + small + 4), "{rounds} rounds");
+    }
+}
+
+#[test]
+fn who_was_popular_stays_ahead_and_who_waits_keeps_its_time_when_others_are_chosen() {
+    let mut gate = gatekeeper_by(Admission::Deadline, 640);
+    let ask = |gate: &mut Gatekeeper, index| gate.arrived(vm(index), Tenant::UNSAID, 10, room(0)).expect("fits");
+    gate.set_time(SINCE_BOOT);
+    ask(&mut gate, 7);
+    gate.has_room(room(10));
+    assert_eq!(admitted(&mut gate), [7]);
+    gate.ready(vm(7));
+    gate.ended(vm(7), room(0));
+    [1, 7, 2].into_iter().for_each(|index| ask(&mut gate, index));
+    for way in [Admission::Fifo, Admission::WorkingSet] {
+        gate.change(way);
+        gate.set_time(SINCE_BOOT + 1_000_000);
+        assert_eq!((gate.announce(), gate.announce()), (if way == Admission::Fifo { Some(vm(7)) } else { None }, None));
+    }
+    gate.has_room(Room { frames: 10, seats: 1 });
+    assert_eq!(admitted(&mut gate), [7]);
+    gate.ready(vm(7));
+    gate.ended(vm(7), room(0));
+    // The time in which it did not count is nobody's.
+    gate.change(Admission::Deadline);
+    for (ticks, index) in [(0, 3), (u64::from(deadline::PATIENCE) - 1, 7)] {
+        gate.set_time(SINCE_BOOT + 2_000_000 + ticks * 100);
+        ask(&mut gate, index);
+    }
+    gate.has_room(room(640));
+    assert_eq!(admitted(&mut gate), [7, 1, 2, 3]);
 }
 
 #[test]

@@ -14,16 +14,19 @@ const QUICK: u32 = 2;
 /// Entries that are planned ahead at most where VMs block, of a policy that lets those go ahead that wake: what these may run is told behind the entries.
 const WITH_SLEEPERS: u32 = 2;
 
+/// Commands on their way at most beyond which nobody is let in or kept back.
+const MOST_OTHERS: u32 = 64;
+
 /// The scheduler with the policy `P`.
 #[derive(Debug)]
 pub struct Scheduler<P> {
     gatekeeper: Gatekeeper,
     policy: P,
-    /// Commands in the ring, and the time, when the core had last taken some.
+    /// Turns in the ring, and the time, when the core had last taken some. (Who is let in is taken many at a time, which says nothing of how long turns last.)
     published: u32,
     published_at: u64,
-    /// Of the commands that were sent last one bit each, the last one's the lowest: set for those that name a turn.
-    turns: u64,
+    /// Of the commands that were sent last one bit each, the last one's the lowest: set for those that name a turn. No more than there are bits are on their way.
+    turns: u128,
     /// A VM has blocked since then.
     blocked: bool,
     /// When the core had taken some, and one was last found to have blocked.
@@ -103,6 +106,11 @@ impl<P: Policy> Scheduler<P> {
                 self.gatekeeper.has_room(room);
                 Ok(())
             }
+            SchedEvent::Gatekeeper { admission } => {
+                say(admission);
+                self.gatekeeper.change(admission);
+                Ok(())
+            }
             SchedEvent::Later { vm } => {
                 self.gatekeeper.later(vm);
                 Ok(())
@@ -122,12 +130,15 @@ impl<P: Policy> Scheduler<P> {
     #[inline]
     pub fn plan(&mut self, now: u64, outstanding: u32, capacity: u32, send: &mut impl FnMut(SchedCommand)) {
         self.gatekeeper.set_time(now);
-        if outstanding < self.published {
+        let (mut outstanding, named) = (outstanding, self.named(outstanding));
+        if named < self.published {
             self.adapt(now, now.wrapping_sub(self.published_at));
             self.published_at = now;
         }
-        let (mut outstanding, named) = (outstanding, self.named(outstanding));
         let before = outstanding;
+        // Those who are let in leave room for what VMs may run ahead, and both for turns: the core may read nothing of it for as long as a turn lasts.
+        let [for_others, for_turns, capacity] =
+            [MOST_OTHERS, MOST_OTHERS + 2 * PLAN_DEPTH, u128::BITS].map(|most| most.min(capacity));
         if !self.ruled && P::RULES.most_in_row != 0 && outstanding < capacity {
             self.ruled = true;
             let Rules { most_in_row, preempts, slices } = P::RULES;
@@ -135,25 +146,25 @@ impl<P: Policy> Scheduler<P> {
             send(SchedCommand::Rules { most_in_row, preempts, slice_ticks });
             outstanding += 1;
         }
-        while outstanding < capacity
+        while outstanding < for_others
             && let Some(vm) = self.gatekeeper.hold()
         {
             send(SchedCommand::Hold { vm });
             outstanding += 1;
         }
-        while outstanding < capacity
+        while outstanding < for_others
             && let Some(vm) = self.gatekeeper.admit()
         {
             send(SchedCommand::Admit { vm });
             outstanding += 1;
         }
-        if outstanding < capacity
+        if outstanding < for_others
             && let Some(vm) = self.gatekeeper.announce()
         {
             send(SchedCommand::First { vm });
             outstanding += 1;
         }
-        while outstanding < capacity
+        while outstanding < for_turns
             && let Some(allowance) = self.policy.allow()
         {
             send(SchedCommand::Allow { vm: allowance.vm, ticks: allowance.ticks });
@@ -173,15 +184,15 @@ impl<P: Policy> Scheduler<P> {
             send(SchedCommand::Run { vm: dispatch.vm, quantum_ticks: dispatch.quantum_ticks });
             more += 1;
         }
-        // No more than `PLAN_DEPTH`, which is far below 64.
+        // No more than `PLAN_DEPTH`, which is far below 128.
         self.turns = !(!self.turns << more);
-        self.published = outstanding + more;
+        self.published = named + more;
     }
 
     /// How many of the last `outstanding` commands name a turn.
     #[inline]
     fn named(&self, outstanding: u32) -> u32 {
-        let others = 1_u64.checked_shl(outstanding).map_or(0, u64::wrapping_neg);
+        let others = 1_u128.checked_shl(outstanding).map_or(0, u128::wrapping_neg);
         (self.turns & !others).count_ones()
     }
 
@@ -200,8 +211,9 @@ impl<P: Policy> Scheduler<P> {
         }
         // Entries of VMs that have blocked meanwhile are used up at once, before anybody can block again.
         self.sleeps = self.blocked_at.is_some_and(|at| now.wrapping_sub(at) < self.policy.quantum_ticks());
-        self.policy.shorten(self.sleeps);
         self.quick = if self.sleeps || ticks >= quantum { 0 } else { self.quick.saturating_add(1) };
+        // Many turns ahead last no longer than a few: whoever is named in them need not give them up for ever, and others are told behind them what they may run.
+        self.policy.shorten(self.sleeps || self.quick >= QUICK);
     }
 
     /// How many entries are to be ahead of the core. More than one for each VM only where VMs pass the CPU on again and again without blocking: once
@@ -217,7 +229,7 @@ impl<P: Policy> Scheduler<P> {
     }
 }
 
-/// The log says how VMs are admitted, at each start.
+/// The log says how VMs are admitted, at each start and change.
 #[cold]
 #[inline(never)]
 fn say(admission: Admission) {

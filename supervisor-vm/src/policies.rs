@@ -4,7 +4,7 @@ use crate::node::Node;
 use crate::refusal::said;
 use crate::show::as_json;
 use crate::shown::shown;
-use abi::control::{ControlReply, ControlRequest, policy_state, status};
+use abi::control::{ControlReply, ControlRequest, GATEKEEPER, policy_state, status};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -36,11 +36,8 @@ const fn word(state: u16) -> &'static str {
 /// All of them, by their components.
 async fn all(control: &mut Control) -> Result<Vec<ShownPolicy>, String> {
     let mut all = Vec::new();
-    for component in 0..u16::MAX {
-        let found = control.ask(ControlRequest::Component { index: component }, drop).await.map_err(said)?;
-        if !matches!(found, ControlReply::Component { .. }) {
-            break;
-        }
+    // The gatekeeper's number is the last; not each other one is a component's.
+    for component in 0..=GATEKEEPER {
         for policy in 0..u16::MAX {
             let reply = control.ask(ControlRequest::Policy { component, policy }, drop).await.map_err(said)?;
             let ControlReply::Policy { component: of, name, state, .. } = reply else { break };

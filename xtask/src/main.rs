@@ -18,6 +18,7 @@ mod http;
 mod image;
 #[cfg(test)]
 mod imports;
+mod linux;
 mod machine;
 mod manifest;
 mod medium;

@@ -11,10 +11,12 @@
 
 use super::Cpu;
 use crate::board::Board;
-use crate::component::EndpointId;
-use crate::vm::Vm;
+use crate::component::{EndpointId, Party};
+use crate::vm::{Table, Vm};
 use abi::charges::Charges;
 use abi::control::ControlReply;
+use abi::service::Service;
+use abi::vm::VmId;
 use backend::Backend;
 
 /// Turns that a VM pays at most for what was run for it at once.
@@ -28,6 +30,34 @@ impl<B: Backend, H: Board> Cpu<B, H> {
         let ticks = self.components.list[rank].take_unbilled();
         self.charge_for(vm, ticks);
         vm.owe(ticks);
+    }
+
+    /// The party at this endpoint asks for a VM to come or go. If it is a VM, it pays for what that takes of others.
+    pub fn note_asker(&mut self, from: EndpointId) {
+        if let Some(Party::Vm(vm)) = self.endpoints.get(from).map(|endpoint| endpoint.party) {
+            self.asker = Some(vm);
+        }
+    }
+
+    /// The scheduler has heard of VMs that this one has asked to come or go: it pays for that, and not whoever is named next. The time now.
+    #[cold]
+    #[inline(never)]
+    pub fn bill_asker(&mut self, vms: &mut Table<B>, asker: VmId) -> u64 {
+        if let Some(vm) = vms.by_id(asker) {
+            self.bill(self.endpoints.first(Service::Plan), vm);
+        }
+        self.board.now()
+    }
+
+    /// Some of these have been built since then, each of which was charged with that: who has asked for them pays.
+    #[cold]
+    #[inline(never)]
+    pub fn asker_owes(&mut self, vms: &mut Table<B>, asker: VmId, since: u64) {
+        if let Some(vm) = vms.by_id(asker) {
+            vm.owe(self.board.now().saturating_sub(since));
+        }
+        // The scheduler hears of them.
+        self.asker = Some(asker);
     }
 
     /// So much was run on behalf of a VM.

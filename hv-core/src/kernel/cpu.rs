@@ -22,7 +22,7 @@ use abi::sched::Admission;
 use abi::service::Service;
 use abi::swap::Bundle;
 use abi::tenant::Tenant;
-use abi::vm::{Seat, Slot};
+use abi::vm::{Seat, Slot, VmId};
 use backend::Backend;
 
 /// Pages that guests have given back of which swap has still to be told.
@@ -151,6 +151,8 @@ pub struct Cpu<B: Backend, H: Board> {
     pub room_since: u64,
     /// How the gatekeeper chooses.
     pub admission: Admission,
+    /// The VM that has asked last for others to come or go, until the scheduler, which hears of them, has been billed to it.
+    pub asker: Option<VmId>,
     /// How long a VM is in before it may go out again, in ticks.
     pub residence_ticks: u64,
     /// TSC for which the timer is set; it may be early, never late.

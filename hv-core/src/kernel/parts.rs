@@ -138,6 +138,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             room_at: NEVER,
             room_since: NEVER,
             admission: Admission::of(options.gatekeeper).unwrap_or_default(),
+            asker: None,
             stuck: Stuck::NOBODY,
             residence_ticks: ticks(options.residence_ns, tsc_hz),
             armed: NEVER,

@@ -9,8 +9,10 @@ use crate::board::Board;
 use crate::kernel::{Cpu, Kernel};
 use crate::log::say;
 use crate::vm::{NEVER, Queue, Seed};
+use abi::control::{ControlReply, GATEKEEPER_NAME, policy_state, status};
+use abi::limits::Name;
 use abi::log::Record;
-use abi::sched::SchedEvent;
+use abi::sched::{Admission, SchedEvent};
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::Backend;
@@ -126,6 +128,29 @@ impl<B: Backend, H: Board> Cpu<B, H> {
             self.room_since = now;
         }
         now.saturating_sub(self.room_since)
+    }
+
+    /// One of the gatekeeper's ways, as a policy.
+    pub(super) fn describe_gatekeeper(&self, policy: u16) -> Option<ControlReply> {
+        let way = Admission::of(policy.into())?;
+        Some(ControlReply::Policy {
+            component: Name::new(GATEKEEPER_NAME)?,
+            name: Name::new(way.name())?,
+            // Three.
+            policies: u16::try_from(Admission::ALL.len()).unwrap_or(u16::MAX),
+            state: if way == self.admission { policy_state::RUNS } else { policy_state::READY },
+        })
+    }
+
+    /// The gatekeeper goes on in this way, and its successors do. The status that says what came of it.
+    pub(super) fn change_gatekeeper(&mut self, policy: u16) -> u32 {
+        let Some(admission) = Admission::of(policy.into()) else { return status::NOT_FOUND };
+        if !self.all_have_room() {
+            return status::BUSY;
+        }
+        self.admission = admission;
+        self.tell_scheduler(SchedEvent::Gatekeeper { admission }, true);
+        status::OK
     }
 
     /// A VM waits for admission from now on.

@@ -11,7 +11,7 @@ use crate::vm::{
 };
 use abi::attachment::Attachment;
 use abi::claim::Claim;
-use abi::control::{ControlReply, ControlRequest, policy_state, status, vm_state};
+use abi::control::{ControlReply, ControlRequest, GATEKEEPER, policy_state, status, vm_state};
 use abi::end::EndReason;
 use abi::limits::{Name, PAGE_SHIFT};
 use abi::message::{BadMessage, Malformed, Message};
@@ -74,7 +74,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
             ControlRequest::Image { image } => or_nothing(self.cpu.describe_image(image)),
             ControlRequest::DiskOf { slot } => or_nothing(self.describe_disk(slot)),
             ControlRequest::Share { slot } => or_nothing(self.describe_share(slot)),
+            ControlRequest::Policy { component: GATEKEEPER, policy } => {
+                or_nothing(self.cpu.describe_gatekeeper(policy))
+            }
             ControlRequest::Policy { component, policy } => or_nothing(self.cpu.describe_policy(component, policy)),
+            ControlRequest::Swap { component: GATEKEEPER, policy } => done(self.cpu.change_gatekeeper(policy), 0),
             ControlRequest::Swap { component, policy } => {
                 match self.cpu.begin_swap(component.into(), policy.into(), id, from) {
                     // Answered when it is done.
@@ -94,10 +98,14 @@ impl<B: Backend, H: Board> Kernel<B, H> {
                 done(status::BUSY, 0)
             }
             ControlRequest::Create { image, slot, ipv4, args, share, claim, tenant, disk } => {
+                self.cpu.note_asker(from);
                 let order = Order { image, slot, ipv4, share, claim, tenant, disk: Attachment::NONE };
                 self.create_for(from, order, args, disk)
             }
-            ControlRequest::Destroy { vm } => found(self.destroy(vm)),
+            ControlRequest::Destroy { vm } => {
+                self.cpu.note_asker(from);
+                found(self.destroy(vm))
+            }
             ControlRequest::Shutdown { vm } => found(self.raise(vm, abi::guest::pending::SHUTDOWN)),
             ControlRequest::Pause { vm } => done(self.pause(vm).map_or_else(status_of_state, |()| status::OK), 0),
             ControlRequest::Resume { vm } => done(self.resume(vm).map_or_else(status_of_state, |()| status::OK), 0),

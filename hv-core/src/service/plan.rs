@@ -152,6 +152,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
     fn seek(&mut self) {
         let Self { vms, cpu, .. } = self;
         let plan = cpu.endpoints.first(Service::Plan);
+        let asker = cpu.asker.take().map(|asker| (asker, cpu.bill_asker(vms, asker)));
         cpu.plan.next = None;
         let mut message = match cpu.plan.admit.take() {
             None => cpu.endpoints.get_mut(plan).and_then(Endpoint::take),
@@ -212,6 +213,11 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         }
         if let Some(endpoint) = cpu.endpoints.get_mut(plan) {
             endpoint.release();
+        }
+        if admitted != 0
+            && let Some((asker, since)) = asker
+        {
+            cpu.asker_owes(vms, asker, since);
         }
     }
 

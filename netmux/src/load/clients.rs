@@ -17,6 +17,8 @@ const FIRST_PORT: u32 = 10_000;
 const PORTS: u32 = 1 << 14;
 /// Clients that wait at once at most; there are as many slots.
 const CLIENTS: u32 = 1024;
+/// Full segments are acknowledged by two, where they are (RFC 9293, section 3.8.6.3): bytes in them.
+const TWO_SEGMENTS: u32 = 2 * 1460;
 /// What clients have still to say, besides what they say again.
 const WORDS: usize = 1024;
 /// Milliseconds before the first request.
@@ -54,8 +56,9 @@ pub struct Client {
     /// Its number, from which its address and port follow.
     number: u32,
     vm: u32,
-    /// The next byte that it expects.
+    /// The next byte that it expects, and the one that it has said so of last.
     expects: u32,
+    acknowledged: u32,
     state: State,
     tries: u8,
     /// It is among those that have something to say.
@@ -195,12 +198,20 @@ impl Clients {
         while self.speakers.front().is_some_and(|&(_, time)| now >= time)
             && let Some((place, _)) = self.speakers.pop_front()
         {
-            let document = self.plan.document;
+            let Plan { document, each_second, .. } = self.plan;
             let client = self.client(place)?;
             client.speaks = false;
-            if client.state != State::Nobody {
-                return Some(say(client, document, frame));
+            if client.state == State::Nobody {
+                continue;
             }
+            let by = if each_second && client.state == State::Asking && client.begun { TWO_SEGMENTS } else { u32::MAX };
+            let more = client.expects.wrapping_sub(client.acknowledged);
+            client.acknowledged = client.acknowledged.wrapping_add(more.min(by));
+            let len = say(client, document, frame);
+            if more > by {
+                self.speak(now, place);
+            }
+            return Some(len);
         }
         None
     }
@@ -548,7 +559,7 @@ fn say(client: &Client, document: Document, frame: &mut [u8; MOST]) -> usize {
         client: (address, port),
         vm: (FIRST_VM + client.vm, 80),
         seq: sent(client, document).wrapping_sub(back),
-        ack: client.expects,
+        ack: client.acknowledged,
         flags,
         len: 0,
     };

@@ -238,6 +238,30 @@ fn large_documents_are_acknowledged_and_asked_for_again_by_the_same() {
     }
 }
 
+/// A server that says ten thousand bytes at once, and its end when it hears of all of them.
+fn of_one_record(heard: &Segment, document: Document) -> Option<Segment> {
+    let answer = |seq, flags, len, more| Segment { seq, ack: heard.seq.wrapping_add(more), flags, len, ..*heard };
+    match heard.flags {
+        SYN => Some(answer(500, SYN | ACK, 0, 1)),
+        flags if flags & PSH != 0 => Some(answer(501, ACK, 10_000, length(document))),
+        flags if flags & FIN != 0 => Some(answer(10_502, ACK, 0, 1)),
+        _ if heard.ack == 10_501 => Some(answer(10_501, ACK | FIN, 0, 0)),
+        _ => None,
+    }
+}
+
+#[test]
+fn each_second_segment_is_acknowledged_where_that_is_asked_for() {
+    let document = Document::Bytes102400;
+    for (each_second, acks) in [(false, &[10_501][..]), (true, &[3_421, 6_341, 9_261, 10_501])] {
+        let plan = Plan { same: 1, count: 2, warm_up: 1, vms: 1, document, each_second, hz: HZ, ..Plan::default() };
+        let mut clients = planned(plan);
+        let said = until_told(&mut clients, |segment| of_one_record(segment, document));
+        let bare: Vec<u32> = said.iter().filter(|segment| segment.flags == ACK).map(|segment| segment.ack).collect();
+        assert_eq!((clients.counts.served, bare), (2, [acks, acks, acks].concat()));
+    }
+}
+
 #[test]
 fn what_is_said_from_afar_comes_later() {
     let document = Document::Bytes102400;

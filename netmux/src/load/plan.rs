@@ -94,6 +94,8 @@ pub struct Plan {
     pub way: u64,
     /// That this is [`WAY_US`].
     pub far: bool,
+    /// Each second segment is acknowledged by itself, as hosts do without a NIC that puts segments together; else all that came in one turn at once.
+    pub each_second: bool,
     /// The wire says one frame at a time, and the next one a while after a VM has been told of it.
     pub one_by_one: bool,
     /// Players of each VM in the place of clients, and for how many seconds they are watched; 0: none.
@@ -112,13 +114,13 @@ impl Plan {
     /// `ask-RATE-COUNT-VMS`: requests in a second, how many are measured, how many VMs are asked. `sweep-RATE-SYNS`: requests to the first ten VMs in a
     /// second, and then the same beside so many SYNs to all. `zipf-EXPONENT-RATE-THOUSANDS`: the exponent in hundredths and how many thousands are
     /// measured, of all VMs; `curve-...`, the same with one exponent after the other. `get-DOCUMENT-CLIENTS-TIMES-VMS`: so many clients of each VM, each of
-    /// whom asks so many times, after a visit to each VM; `all-...`, the same with all of them at once; `one-...`, as `get`, and each frame of theirs is
-    /// told by itself; `far-...`, as `get`, from afar. `play-PLAYERS-SECONDS-VMS`: players of a game.
+    /// whom asks so many times, after a visit to each VM; `all-...`, the same with all of them at once; `ack-...`, as `get`, and each second segment is
+    /// acknowledged by itself; `one-...`, as `ack`, and each frame of theirs is told by itself; `far-...`, as `get`, from afar. `play-PLAYERS-SECONDS-VMS`: players of a game.
     pub fn read(name: &str, slots: usize) -> Option<Plan> {
         let mut words = name.split('-');
         let what = words.next()?;
         let document = match what {
-            "get" | "all" | "one" | "far" => Document::named(words.next()?)?,
+            "get" | "all" | "ack" | "one" | "far" => Document::named(words.next()?)?,
             _ => Document::default(),
         };
         let mut number = || words.next()?.parse::<u32>().ok();
@@ -136,10 +138,11 @@ impl Plan {
                 let plan = Plan { rate, count, warm_up, vms: all, visits: all, zipf, and_more, ..Plan::default() };
                 Plan { to_first_byte: !and_more, ..plan }
             }
-            "get" | "all" | "one" | "far" => {
+            "get" | "all" | "ack" | "one" | "far" => {
                 let (each, times, vms) = (number()?, number()?, number()?);
                 let same = each.checked_mul(vms).filter(|same| (1..=MOST_AT_ONCE).contains(same))?;
                 let (together, one_by_one, far) = (what == "all", what == "one", what == "far");
+                let each_second = one_by_one || what == "ack";
                 let count = same.checked_mul(times)?;
                 Plan {
                     count,
@@ -149,6 +152,7 @@ impl Plan {
                     visits: vms,
                     same,
                     together,
+                    each_second,
                     one_by_one,
                     far,
                     ..Plan::default()
@@ -180,9 +184,12 @@ mod tests {
             (get.same, get.count, get.warm_up, get.vms, get.document),
             (256, 5120, 256, 64, Document::Bytes102400)
         );
-        assert!(!get.together && !get.one_by_one);
+        assert!(!get.together && !get.one_by_one && !get.each_second);
+        let acks = Plan::read("ack-100k-1-2-3", 4096).expect("a plan");
+        assert!(acks.each_second && !acks.one_by_one);
         assert!(Plan::read("all-100b-16-20-1", 4096).expect("a plan").together);
-        assert!(Plan::read("one-2258b-1-2-3", 4096).expect("a plan").one_by_one);
+        let one = Plan::read("one-2258b-1-2-3", 4096).expect("a plan");
+        assert!(one.one_by_one && one.each_second);
         assert!(Plan::read("far-100k-4-2-64", 4096).expect("a plan").far);
         let play = Plan::read("play-4-10-32", 4096).expect("a plan");
         assert_eq!((play.players, play.seconds, play.vms), (4, 10, 32));

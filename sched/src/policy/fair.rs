@@ -189,7 +189,7 @@ impl Policy for Fair {
 
     #[inline]
     fn allow(&mut self) -> Option<Allowance> {
-        let (until, most, least) = (self.until(), self.most(), self.time.quantum_ticks() / 8);
+        let (until, most, quantum) = (self.until(), self.most(), self.time.quantum_ticks());
         let (seat, is_short) = match self.waiting.pop_front(&mut self.links) {
             Some(seat) => (seat, false),
             None => (self.shorts.pop_front(&mut self.links)?, true),
@@ -198,11 +198,16 @@ impl Policy for Fair {
         let ticks = account.behind(until, most);
         let grant = self.grants.reach(seat.index())?;
         // Of one that can run it is not known how much of it is used up.
-        if is_short && (account.is_ready() || ticks <= grant.allowed + least) {
+        if is_short && (account.is_ready() || ticks <= grant.allowed + (quantum / 8).max(grant.allowed)) {
             self.shorts.push_back(&mut self.links, seat);
             return None;
         }
-        *grant = Grant { allowed: ticks, place: Place::Nowhere };
+        // Who sleeps on is told again, each time of twice as much, until it is enough.
+        let place = if ticks < 2 * quantum { Place::Short } else { Place::Nowhere };
+        *grant = Grant { allowed: ticks, place };
+        if place == Place::Short {
+            self.shorts.push_back(&mut self.links, seat);
+        }
         Some(Allowance { vm, ticks })
     }
 

@@ -105,19 +105,19 @@ fn batching(bench: &Bench) -> Result<Vec<Figure>> {
         let mut curves = [Vec::new(), Vec::new(), Vec::new()];
         for vms in VMS {
             for ((how, sched), curve) in
-                [("get", "fair"), ("get", "round-robin"), ("one", "fair")].into_iter().zip(&mut curves)
+                [("ack", "fair"), ("ack", "round-robin"), ("one", "fair")].into_iter().zip(&mut curves)
             {
                 curve.push(of(how, sched, vms)?);
             }
         }
         write(&format!("{}-curve.svg", BATCHING.name), &drawn(&curves))?;
     }
-    let default = of("get", "fair", MANY)?;
+    let default = of("ack", "fair", MANY)?;
     let value = (of("one", "fair", MANY)? / default * 100.0).round() / 100.0;
     bench.note(notes);
     let conditions = format!(
         "QEMU, SVM, one CPU, TSC counts instructions (icount shift=0), 10^9 a second; {} httpd, {MEGS} MiB, a client each that asks for /100k again and again, a \
-         connection per request, from clients that the demultiplexer holds; the machine's time, in which it does not idle, without that of clients; each frame for a VM told by \
+         connection per request, from clients that the demultiplexer holds and that acknowledge each second segment; the machine's time, in which it does not idle, without that of clients; each frame for a VM told by \
          itself, and the next one not for 2 us after it, over what is default (sched=fair, all frames that have come)",
         MANY
     );

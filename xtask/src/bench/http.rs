@@ -44,19 +44,19 @@ const fn entry(name: &'static str, measures: &'static str, run: fn(&Bench) -> Re
 }
 
 /// What is asked for, and how.
-struct Load {
-    metric: &'static str,
-    path: &'static str,
-    bytes: usize,
+pub struct Load {
+    pub metric: &'static str,
+    pub path: &'static str,
+    pub bytes: usize,
     /// Connections stay; else each request has one of its own.
-    keep: bool,
+    pub keep: bool,
     /// Connections at once.
-    connections: u64,
+    pub connections: u64,
     /// Requests before the measurement, and those that are measured.
-    warm_up: u64,
-    requests: u64,
+    pub warm_up: u64,
+    pub requests: u64,
     /// The figure is of a byte and not of a request.
-    per_byte: bool,
+    pub per_byte: bool,
 }
 
 const KEEP_ALIVE_100B: Load = Load {
@@ -213,7 +213,7 @@ impl Stamp {
 
 impl Load {
     /// Makes `requests` requests over all connections at once.
-    fn ask(&self, server: SocketAddr, requests: u64) -> Result<()> {
+    pub fn ask(&self, server: SocketAddr, requests: u64) -> Result<()> {
         let left = AtomicU64::new(requests);
         let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         std::thread::scope(|scope| {

@@ -40,7 +40,7 @@ const SEATS: u32 = 500;
 const CURVE_THOUSANDS: u32 = 3;
 const CURVE_MEGS: u32 = 128;
 /// Exponents, in hundredths, and policies.
-const EXPONENTS: [u32; 5] = [60, 80, 100, 120, 140];
+pub const EXPONENTS: [u32; 5] = [60, 80, 100, 120, 140];
 const POLICIES: [&str; 3] = ["vm-sieve", "vm-lru", "vm-fifo"];
 
 fn first_byte(bench: &Bench) -> Result<Vec<Figure>> {
@@ -88,17 +88,17 @@ fn first_byte(bench: &Bench) -> Result<Vec<Figure>> {
 
 // Microseconds are far below 2^53.
 #[allow(clippy::cast_precision_loss)]
-fn ms(us: u64) -> f64 {
+pub fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
 /// A line without what is in front of it.
-fn said(line: &str) -> &str {
+pub fn said(line: &str) -> &str {
     line.split_once("load: ").map_or(line, |(_, said)| said)
 }
 
 /// All must have been visited, nearly all have been answered, and nobody may have ended.
-fn healthy(running: &Running, line: &str, vms: u32) -> Result<()> {
+pub fn healthy(running: &Running, line: &str, vms: u32) -> Result<()> {
     let (visited, requests, served) = (parse(line, "visited")?, parse(line, "requests")?, parse(line, "served")?);
     if visited < u64::from(vms) * 99 / 100 {
         fail!("only {visited} of {vms} VMs have answered when they were visited");
@@ -133,22 +133,33 @@ fn throughput(bench: &Bench) -> Result<Vec<Figure>> {
 }
 
 /// Requests in a second for each exponent under a policy.
-// Milliseconds and requests.
-#[allow(clippy::cast_precision_loss)]
 fn curve(lab: &Lab, policy: &str) -> Result<[f64; EXPONENTS.len()]> {
     let options = format!("pager={policy} seats={SEATS} pool=16MiB residence=10ms");
-    let plan = format!("curve-{}-0-{CURVE_THOUSANDS}", EXPONENTS[0]);
-    let running = load::servers(lab, CURVE_VMS, CURVE_MEGS, &options, &plan)?.deterministic().start()?;
-    let lines = load::outcomes(&running, EXPONENTS.len())?;
+    let running =
+        load::servers(lab, CURVE_VMS, CURVE_MEGS, &options, &plan(CURVE_THOUSANDS))?.deterministic().start()?;
+    let rates = rates(&running, CURVE_VMS)?;
+    running.power_off()?;
+    Ok(rates)
+}
+
+/// All exponents one after the other, so many thousand requests each.
+pub fn plan(thousands: u32) -> String {
+    format!("curve-{}-0-{thousands}", EXPONENTS[0])
+}
+
+/// Requests in a second for each exponent.
+// Milliseconds and requests.
+#[allow(clippy::cast_precision_loss)]
+pub fn rates(running: &Running, vms: u32) -> Result<[f64; EXPONENTS.len()]> {
+    let lines = load::outcomes(running, EXPONENTS.len())?;
     let mut rates = [0.0; EXPONENTS.len()];
     for (line, (rate, exponent)) in lines.iter().zip(rates.iter_mut().zip(EXPONENTS)) {
-        healthy(&running, line, CURVE_VMS)?;
+        healthy(running, line, vms)?;
         if parse(line, "zipf")? != u64::from(exponent) {
             fail!("not of the exponent {exponent}: {line}");
         }
         *rate = (parse(line, "served")? as f64 * 1000.0 / parse(line, "ms")?.max(1) as f64).round();
     }
-    running.power_off()?;
     Ok(rates)
 }
 

@@ -115,7 +115,7 @@ pub const MORE: [(&str, &str); 3] = [
     (CONTROLLER, "image=httpd bomb=64"),
     (READER, "mode=many op=read order=scattered width=32 count=1000000000"),
 ];
-const CONTROLLER: &str = "control-vm";
+pub const CONTROLLER: &str = "control-vm";
 const READER: &str = "disk-log";
 /// Blocks of that one's disk.
 const BLOCKS: usize = 256;

@@ -7,7 +7,7 @@ mod log;
 mod qemu;
 pub mod tap;
 
-pub use config::{Clock, Config, DiskKind, Forward, Kind, Net, Netboot, Nic};
+pub use config::{Clock, Config, DiskKind, Forward, Kind, Net, Netboot, Nic, QEMU};
 pub use control::Picture;
 pub use log::{Log, Missed};
 pub use qemu::UEFI_FIRMWARE;

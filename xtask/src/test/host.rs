@@ -94,6 +94,8 @@ pub fn suites(long: bool) -> Result<Vec<Suite>> {
         "--exclude",
         "bochs-recvfrom",
         "--exclude",
+        "linux-server",
+        "--exclude",
         "paging-simulator",
         "--exclude",
         "fuzz",

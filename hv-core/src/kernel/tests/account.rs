@@ -202,6 +202,29 @@ fn a_vm_that_does_not_block_pays_with_its_planned_turns() {
 }
 
 #[test]
+fn who_has_asked_for_vms_pays_for_what_the_scheduler_runs_and_not_whoever_it_names_next() {
+    let (mut machine, [vm, other]) = computing();
+    let plan = machine.rank(Service::Plan);
+    let component = &mut machine.kernel.cpu.components.list[plan];
+    component.take_unbilled();
+    component.ran_ticks += 4_000;
+    machine.kernel.cpu.plan.next = None;
+    machine.kernel.cpu.asker = Some(vm);
+    let before = [vm, other].map(|vm| charges(&mut machine, vm).service_ticks);
+    let owed = machine.kernel.vms.by_id(vm).expect("it lives").debt_ticks;
+    machine.kernel.advance_plan();
+    let after = [vm, other].map(|vm| charges(&mut machine, vm).service_ticks);
+    assert_eq!((after[0] - before[0], after[1] - before[1]), (4_000, 0));
+    assert_eq!(machine.kernel.vms.by_id(vm).expect("it lives").debt_ticks - owed, 4_000);
+    assert_eq!(machine.kernel.cpu.asker, None, "once");
+    // One that is gone pays nothing.
+    machine.kernel.cpu.plan.next = None;
+    machine.kernel.cpu.asker = Some(VmId { generation: 99, ..vm });
+    machine.kernel.advance_plan();
+    assert_eq!([vm, other].map(|vm| charges(&mut machine, vm).service_ticks), after);
+}
+
+#[test]
 fn who_has_components_work_gets_less_and_runs_again_whatever_was_said() {
     let (mut machine, [busy, other]) = computing();
     let ran = |machine: &mut Fake, vm| machine.kernel.vms.by_id(vm).expect("it lives").ran_ticks;

@@ -459,3 +459,32 @@ fn a_vm_and_the_operator_ask_at_the_same_time_and_each_hears_its_own() {
     let party = machine.kernel.cpu.endpoints.get(first).map(|endpoint| endpoint.party);
     assert_eq!(party, Some(Party::Component(rank)), "the operator's component stays the first");
 }
+
+#[test]
+fn it_is_known_who_has_asked_for_vms_to_come_or_go() {
+    let (mut machine, mut caller) = with_caller();
+    let endpoint = endpoint_of(&mut machine, FIRST);
+    let create = ControlRequest::Create {
+        image: WITH_NIC,
+        slot: Some(Slot::new(1)),
+        ipv4: 0x0a00_0211,
+        args: Piece::EMPTY,
+        share: Share::UNSAID,
+        claim: Claim::UNSAID,
+        tenant: Tenant::UNSAID,
+        disk: Piece::EMPTY,
+    };
+    let questions = [ControlRequest::Machine, ControlRequest::Vm { slot: Slot::new(0) }];
+    let asks = [create, ControlRequest::Destroy { vm: VmId::new(1, 1) }];
+    for (requests, asker) in [(questions, None), (asks, Some(FIRST))] {
+        for request in requests {
+            machine.kernel.cpu.asker = None;
+            assert_eq!(machine.kernel.control_request(endpoint, &request.into()), Ok(()));
+            assert_eq!(machine.kernel.cpu.asker, asker, "{request:?}");
+        }
+    }
+    machine.rouse();
+    machine.settle(20_000);
+    machine.audit();
+    assert!(!caller.take().is_empty());
+}

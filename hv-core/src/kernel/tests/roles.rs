@@ -11,7 +11,7 @@ use abi::limits::Name;
 use abi::message::Message;
 use abi::net::{NetCommand, NetEvent};
 use abi::pager::{Access, PagerCommand, PagerEvent, Stays, THEN_RESUME};
-use abi::sched::{Room, SchedCommand, SchedEvent};
+use abi::sched::{Admission, Room, SchedCommand, SchedEvent};
 use abi::swap::SwapEvent;
 use abi::vm::{ImageId, Seat, VmId};
 use ring::SharedMemory;
@@ -116,6 +116,8 @@ pub struct Sched {
     allow: Vec<VmId>,
     /// Plans published since its start.
     pub plans: u64,
+    /// How it was told to admit; it has one way only.
+    pub admission: Admission,
 }
 
 /// The operator: what it asks, and what it was answered.
@@ -447,8 +449,8 @@ impl Sched {
 
     fn told(&mut self, event: SchedEvent) {
         match event {
-            SchedEvent::Hello { room, .. } => {
-                *self = Sched { room, lazy: self.lazy, ahead: self.ahead, ..Sched::default() }
+            SchedEvent::Hello { room, admission, .. } => {
+                *self = Sched { room, admission, lazy: self.lazy, ahead: self.ahead, ..Sched::default() }
             }
             SchedEvent::Arrived { vm, frames, room, .. } => {
                 self.room = room;
@@ -467,6 +469,7 @@ impl Sched {
                 }
             }
             SchedEvent::Room { room } => self.room = room,
+            SchedEvent::Gatekeeper { admission } => self.admission = admission,
             SchedEvent::Later { vm } => {
                 if let Some(at) = self.waiting.iter().position(|(other, _)| *other == vm) {
                     self.waiting[at..].rotate_left(1);

@@ -10,13 +10,13 @@ use crate::kernel::Turn;
 use crate::memory::core_memory;
 use crate::vm::State;
 use abi::component::layout;
-use abi::control::{ControlReply, ControlRequest, policy_state, status};
+use abi::control::{ControlReply, ControlRequest, GATEKEEPER, policy_state, status};
 use abi::guest::hypercall;
 use abi::limits::{Name, PAGE_SIZE};
 use abi::message::Message;
 use abi::net::NetCommand;
 use abi::pager::PagerCommand;
-use abi::sched::SchedCommand;
+use abi::sched::{Admission, SchedCommand};
 use abi::service::Service;
 use abi::vm::VmId;
 use backend::fake::Step;
@@ -244,6 +244,40 @@ fn policies_are_told_with_their_states() {
         machine.settle(4000);
         assert_eq!(machine.answers(), [ControlReply::Done { status: status::NOT_FOUND, value: 0 }]);
     }
+}
+
+#[test]
+fn the_gatekeeper_goes_on_otherwise_and_its_successors_do() {
+    let mut machine = at_rest();
+    let starts = machine.start_of(Service::Plan);
+    let told = |machine: &Fake| match &machine.hardware.borrow().components[machine.rank(Service::Plan)].role {
+        FakeRole::Sched(sched) => sched.admission,
+        _ => panic!("not the scheduler"),
+    };
+    let name = |text| Name::new(text).expect("short");
+    for policy in [2_u16, 1, 0] {
+        let way = Admission::ALL[usize::from(policy)];
+        machine.order(ControlRequest::Swap { component: GATEKEEPER, policy });
+        machine.order(ControlRequest::Policy { component: GATEKEEPER, policy });
+        machine.order(ControlRequest::Policy { component: GATEKEEPER, policy: (policy + 1) % 3 });
+        machine.settle(4000);
+        let other = Admission::ALL[usize::from(policy + 1) % 3].name();
+        let [gatekeeper, its, other] = ["gatekeeper", way.name(), other].map(name);
+        let policy = |name, state| ControlReply::Policy { component: gatekeeper, name, policies: 3, state };
+        let done = ControlReply::Done { status: status::OK, value: 0 };
+        assert_eq!(machine.answers(), [done, policy(its, policy_state::RUNS), policy(other, policy_state::READY)]);
+        assert_eq!((told(&machine), machine.start_of(Service::Plan)), (way, starts));
+    }
+    machine.order(ControlRequest::Swap { component: GATEKEEPER, policy: 2 });
+    machine.order(ControlRequest::Swap { component: GATEKEEPER, policy: 3 });
+    machine.settle(4000);
+    let [done, none] = [status::OK, status::NOT_FOUND].map(|status| ControlReply::Done { status, value: 0 });
+    assert_eq!(machine.answers(), [done, none]);
+    let rank = machine.rank(Service::Plan);
+    machine.kernel.cpu.condemn(rank, Death::Killed);
+    machine.hardware.borrow_mut().asleep = false;
+    machine.settle(4000);
+    assert_eq!((told(&machine), machine.start_of(Service::Plan)), (Admission::Deadline, starts + 1));
 }
 
 #[test]

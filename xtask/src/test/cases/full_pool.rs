@@ -142,16 +142,22 @@ fn busy(_: &Lab) -> Result<()> {
 
 fn each_gatekeeper(_: &Lab) -> Result<()> {
     let lab = Lab::with(Kind::Qemu)?;
-    for way in Admission::NAMES {
+    for (way, next) in Admission::NAMES.into_iter().zip(Admission::NAMES.into_iter().cycle().skip(1)) {
         let options =
             format!("vms=httpd*{CALLED} seats={BUSY} start=lazy pool=4MiB residence=10ms gatekeeper={way} sched=fair");
         let running = lab.boot(&options).megs(96).start()?;
         running.wait_for_monitor()?;
         running.wait_for(&format!("gatekeeper={way}"), pooled::ANSWER)?;
-        for round in 1..=2 {
-            if round == 2 {
-                let mark = running.mark();
-                running.monitor("kill sched")?;
+        // By that way, by a successor, by another way, by a successor that goes on in that.
+        for (round, (command, way)) in (1..).zip([
+            ("", way),
+            ("kill sched", way),
+            (&*format!("policy gatekeeper {next}"), next),
+            ("kill sched", next),
+        ]) {
+            let mark = running.mark();
+            if !command.is_empty() {
+                running.monitor(command)?;
                 running.wait_for_since(mark, &format!("gatekeeper={way}"), pooled::ANSWER)?;
             }
             for vm in 0..CALLED {
