@@ -45,6 +45,14 @@ pub enum Admission {
 impl Admission {
     /// All of them, by their numbers.
     pub const ALL: [Admission; 3] = [Admission::Fifo, Admission::WorkingSet, Admission::Deadline];
+    /// What the boot option calls them, in the same order.
+    pub const NAMES: [&str; 3] = ["fifo", "working-set", "deadline"];
+
+    /// What the boot option calls it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().zip(Self::NAMES).find(|(one, _)| *one == self).map_or("", |(_, name)| name)
+    }
+
     /// Its number.
     pub const fn number(self) -> u32 {
         match self {

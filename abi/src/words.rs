@@ -39,14 +39,6 @@ impl Service {
 }
 
 impl Admission {
-    /// What the boot option calls them, in the same order.
-    pub const NAMES: [&str; 3] = ["fifo", "working-set", "deadline"];
-
-    /// What the boot option calls it.
-    pub fn name(self) -> &'static str {
-        Self::ALL.into_iter().zip(Self::NAMES).find(|(one, _)| *one == self).map_or("", |(_, name)| name)
-    }
-
     /// The one of a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().zip(Self::NAMES).find(|(_, its)| *its == name).map(|(one, _)| one)
