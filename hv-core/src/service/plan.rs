@@ -6,7 +6,7 @@ use crate::kernel::{Cpu, Kernel, Rules, Turn};
 use crate::vm::{NEVER, Queue, Seed, State, Table, Vm};
 use abi::sched::{Room, SchedCommand, SchedEvent};
 use abi::service::Service;
-use abi::vm::Slot;
+use abi::vm::{Slot, VmId};
 use backend::Backend;
 
 /// Plan entries looked at for one turn at most; the rest of a plan of VMs that cannot run waits for the next.
@@ -144,22 +144,36 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         {
             return;
         }
-        self.seek();
+        if let Some(asker) = self.cpu.asker {
+            self.seek_for(asker);
+        } else {
+            self.seek();
+        }
     }
 
-    /// The entry that was next is no more: go on to one that can run.
+    /// As [`Kernel::seek`], after this VM has asked for others to come or go.
+    #[cold]
     #[inline(never)]
-    fn seek(&mut self) {
+    fn seek_for(&mut self, asker: VmId) {
+        self.cpu.asker = None;
+        let since = self.cpu.bill_asker(&mut self.vms, asker);
+        if self.seek() != 0 {
+            self.cpu.asker_owes(&mut self.vms, asker, since);
+        }
+    }
+
+    /// The entry that was next is no more: go on to one that can run. How many VMs were admitted on the way.
+    #[inline(never)]
+    fn seek(&mut self) -> usize {
         let Self { vms, cpu, .. } = self;
         let plan = cpu.endpoints.first(Service::Plan);
-        let asker = cpu.asker.take().map(|asker| (asker, cpu.bill_asker(vms, asker)));
         cpu.plan.next = None;
         let mut message = match cpu.plan.admit.take() {
             None => cpu.endpoints.get_mut(plan).and_then(Endpoint::take),
             Some(vm) => Some(SchedCommand::Admit { vm }.into()),
         };
         if message.is_none() {
-            return;
+            return 0;
         }
         let mut admitted = 0;
         let mut left = LOOK_AHEAD;
@@ -214,11 +228,7 @@ impl<B: Backend, H: Board> Kernel<B, H> {
         if let Some(endpoint) = cpu.endpoints.get_mut(plan) {
             endpoint.release();
         }
-        if admitted != 0
-            && let Some((asker, since)) = asker
-        {
-            cpu.asker_owes(vms, asker, since);
-        }
+        admitted
     }
 
     /// The core's own order, first come first served: the plan is late, or there is no scheduler.
