@@ -310,6 +310,9 @@ fn refused(lab: &Lab) -> Result<()> {
         line("sched", "stride", "missing"),
         line("sched", "lottery", "refused"),
         line("monitor", "monitor", "runs"),
+        line("gatekeeper", "fifo", "runs"),
+        line("gatekeeper", "working-set", "ready"),
+        line("gatekeeper", "deadline", "ready"),
     ];
     ensure(list == expected, || format!("\"policy\" says {list:?}"))?;
     for (command, refusal) in [
