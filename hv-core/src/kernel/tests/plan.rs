@@ -521,9 +521,10 @@ fn who_has_run_as_far_ahead_as_it_may_waits_for_the_plan_again() {
 fn the_first_turn_of_a_plan_says_that_it_has_come() {
     let (mut machine, vms) = idle(2);
     vms.iter().for_each(|&vm| wake(&mut machine, vm));
-    machine.plan(&[Fake::runs(vms[1], 20_000), Fake::runs(vms[0], 20_000)]);
+    machine.plan(&[vms[0], vms[1], vms[0]].map(|vm| Fake::runs(vm, 20_000)));
+    assert_eq!(turns(&mut machine, 1), [(vms[0], false)]);
+    // The core knows by now that there is another one. It is asked for, and none has come since its maker's start.
     let plan = &mut machine.kernel.cpu.plan;
-    // It was asked for, and none has come since its maker's start.
     (plan.asked, plan.news, plan.came) = (true, true, false);
     assert_eq!(turns(&mut machine, 1), [(vms[1], false)]);
     let plan = &machine.kernel.cpu.plan;
